@@ -1,0 +1,232 @@
+"""What a configuration says, as frozen values; how native words are read as flow states and item types.
+
+The text of `flowmetrics.yaml` becomes these values in `flowmetrics.settings`. Each key is `read` (a change applies to
+the past as well, from the histories) or `write` (it shaped what was stored).
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import translate
+from functools import cached_property
+from typing import Final
+
+from flowmetrics.instants import DAY_US, MINUTE_US, Calendar
+
+ALL: Final = "all"
+"""The label value of a total."""
+NONE: Final = "none"
+"""The label value of what was not said."""
+UNMAPPED: Final = "unmapped"
+"""The item type that no pattern matches, or that was not said."""
+
+
+class FlowState(enum.IntEnum):
+    """The states of the Flow Framework, in the order that breaks ties between simultaneous facts."""
+
+    UNMAPPED = 0
+    NOTE = 1
+    NEW = 2
+    WAITING = 3
+    ACTIVE = 4
+    IGNORE = 5
+    DONE = 6
+    CANCELLED = 7
+
+
+class Patterns:
+    """Glob patterns in order: the first that matches a word decides. Answers are remembered, up to a bound.
+
+    >>> Patterns([("*bug*", "defect"), ("*", "feature")], case=False).first("Big BUG")
+    'defect'
+    """
+
+    REMEMBERED_MAX: Final = 10_000
+
+    def __init__(self, patterns: Iterable[tuple[str, str]], case: bool) -> None:
+        self._case = case
+        self._rules = [(re.compile(translate(p if case else p.lower())), answer) for p, answer in patterns]
+        self._known: dict[str, str | None] = {}
+
+    def first(self, word: str) -> str | None:
+        """The answer of the first pattern that matches; None when no pattern does."""
+        try:
+            return self._known[word]
+        except KeyError:
+            subject = word if self._case else word.lower()
+            answer = next((a for pattern, a in self._rules if pattern.match(subject)), None)
+            if len(self._known) >= self.REMEMBERED_MAX:
+                self._known.clear()
+            self._known[word] = answer
+            return answer
+
+
+DEFAULT_STATES: Final[Mapping[str, tuple[str, ...]]] = {
+    "done": (
+        "done", "closed", "resolved", "completed", "complete", "finished", "fixed", "merged", "released",
+        "deployed", "shipped", "solved", "accepted", "completed/*",
+    ),
+    "cancelled": (
+        "cancelled", "canceled", "won't do", "wont do", "won't fix", "wontfix", "rejected", "abandoned",
+        "withdrawn", "duplicate", "invalid", "obsolete", "removed", "declined",
+    ),
+    "waiting": (
+        "waiting", "ready", "ready *", "to do", "todo", "selected*", "committed", "blocked", "on hold",
+        "on-hold", "hold", "pending", "queued", "*queue*", "*waiting*", "awaiting*", "wait", "*/wait*", "stuck",
+        "paused",
+    ),
+    "active": (
+        "active", "in progress", "in-progress", "in_progress", "inprogress", "started", "doing", "working",
+        "development", "in development", "developing", "coding", "review", "in review", "code review", "testing",
+        "in testing", "qa", "test", "in test", "verifying", "assigned", "accepted/*", "deploying", "reopened",
+    ),
+    "new": (
+        "new", "open", "opened", "created", "backlog", "idea", "ideas", "draft", "proposed", "triage",
+        "submitted", "requested", "reported", "icebox",
+    ),
+    "note": ("commented", "comment", "note", "labeled", "unlabeled", "edited", "viewed"),
+}  # fmt: skip
+"""Common words of trackers and help desks. A stream that gives `states` gives all of them."""
+
+DEFAULT_ITEM_TYPES: Final[Mapping[str, tuple[str, ...]]] = {
+    "defect": ("defect", "bug", "*bug*", "*incident*", "fault", "problem", "regression", "hotfix", "fix"),
+    "risk": ("risk", "security*", "*vulnerabilit*", "compliance", "audit", "privacy"),
+    "debt": ("debt", "*debt*", "chore", "refactor*", "maintenance", "cleanup", "upgrade", "dependencies"),
+    "feature": ("feature", "*feature*", "story", "user story", "*story*", "epic", "task", "sub-task", "subtask",
+                "enhancement", "improvement", "requirement", "issue"),
+}  # fmt: skip
+
+ITEM_TYPES: Final = ("feature", "defect", "risk", "debt")
+"""The four flow items; always shown, also at zero."""
+
+
+@dataclass(frozen=True)
+class ValueStream:
+    """How facts that name a value stream are read."""
+
+    states: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: DEFAULT_STATES)
+    item_types: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: DEFAULT_ITEM_TYPES)
+    start: str = "first_committed"
+    reopen_gap: str = "exclude"
+
+    @cached_property
+    def _states(self) -> Patterns:
+        return Patterns(((p, state) for state, ps in self.states.items() for p in ps), case=False)
+
+    @cached_property
+    def _item_types(self) -> Patterns:
+        return Patterns(((p, kind) for kind, ps in self.item_types.items() for p in ps), case=False)
+
+    def state(self, native: str) -> FlowState:
+        """The flow state of a tool's own state name."""
+        name = self._states.first(native)
+        return FlowState.UNMAPPED if name is None else FlowState[name.upper()]
+
+    def item_type(self, native: str | None) -> str:
+        """The flow item type of a tool's own type name; `unmapped` where none matches or none was said."""
+        return (self._item_types.first(native) if native else None) or UNMAPPED
+
+    @cached_property
+    def clock(self) -> frozenset[FlowState]:
+        """The states in which flow time runs."""
+        created = {FlowState.NEW} if self.start == "created" else set()
+        gap = {FlowState.DONE} if self.reopen_gap == "include" else set()
+        return frozenset({FlowState.WAITING, FlowState.ACTIVE} | created | gap)
+
+    @cached_property
+    def load(self) -> frozenset[FlowState]:
+        """The states that count as work in progress."""
+        return self.clock - {FlowState.DONE}
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The scale of a survey, and how its score is read.
+
+    `top` set: the share of the best `top` values. `better` set: the mean, in that direction. Neither: promoters
+    less detractors, on a scale of 0 to 10.
+    """
+
+    low: int
+    high: int
+    top: int | None = None
+    better: str | None = None
+
+
+DEFAULT_SURVEYS: Final[Mapping[str, Survey]] = {
+    "nps": Survey(0, 10),
+    "enps": Survey(0, 10),
+    "csat": Survey(1, 5, top=2),
+    "ces": Survey(1, 7, better="high"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TimeToValue:
+    """Which milestone starts the clock, which ends it, and the shares that are asked for."""
+
+    start: str = "signed_up"
+    value: str = "value_reached"
+    within_us: tuple[int, ...] = (7 * DAY_US, 30 * DAY_US)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A whole configuration; the defaults are those of the public contract. Durations are microseconds."""
+
+    broker: str = "local://./flowmetrics-data"
+    listen: str = "127.0.0.1:8080"
+    token_file: str | None = None
+    kpis: tuple[str, ...] = ("*",)
+    windows_us: tuple[int, ...] = (DAY_US, 7 * DAY_US, 30 * DAY_US)
+    resolution_us: int = 5 * MINUTE_US
+    percentiles: tuple[int, ...] = (50, 85, 95)
+    horizon_us: int = 400 * DAY_US
+    timezone: str = "UTC"
+    value_streams: tuple[tuple[str, ValueStream], ...] = (("*", ValueStream()),)
+    surveys: Mapping[str, Survey] = field(default_factory=lambda: DEFAULT_SURVEYS)
+    time_to_value: TimeToValue = TimeToValue()
+    eligible: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    labels_max: int = 2000
+    labels_overflow: str = "other"
+    pseudonym_key_file: str | None = None
+    log_retention_us: int = 400 * DAY_US
+    hot_entities_max: int = 100_000
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """The days of the configured time zone."""
+        return Calendar(self.timezone)
+
+    @cached_property
+    def _streams(self) -> Patterns:
+        return Patterns(((p, str(i)) for i, (p, _) in enumerate(self.value_streams)), case=True)
+
+    @cached_property
+    def declared_streams(self) -> tuple[str, ...]:
+        """The value streams named without a wildcard: shown from the start, with counts of zero."""
+        return tuple(name for name, _ in self.value_streams if not set(name) & set("*?["))
+
+    def stream(self, name: str) -> ValueStream:
+        """How facts that name this value stream are read: the first pattern that matches, else the defaults."""
+        found = self._streams.first(name)
+        return _ANY_STREAM if found is None else self.value_streams[int(found)][1]
+
+    @property
+    def longest_us(self) -> int:
+        """The longest window: over it retention is read."""
+        return max(self.windows_us)
+
+    def pane(self, instant: int) -> int:
+        """The pane that holds an instant: pane p is the time (p - 1, p] in units of the resolution."""
+        return -(-instant // self.resolution_us)
+
+    def panes(self, us: int) -> int:
+        """How many panes a duration takes; durations that are read are multiples of the resolution."""
+        return us // self.resolution_us
+
+
+_ANY_STREAM: Final = ValueStream()

@@ -1,0 +1,15 @@
+"""The live page: static files that show every KPI in a browser, for a team without Grafana.
+
+Plain ES modules, no build step, nothing loaded from another host. A server gives this folder as it is at
+the root of the site (`index.html` at `/`, the rest beside it; all addresses in it are relative, so a prefix
+works too) and answers `api/catalogue`, `api/history` and the event stream `api/live` under the same root.
+
+    page.js        starts: selectors, groups of cards, the frame that draws
+    feed.js        the connection and the state it is in: waiting, live, catching-up, stale, disconnected
+    store.js       what is known: series with their points, bounded, and gaps that stay gaps
+    selection.js   which series of a KPI a card shows under the reader's choices
+    card.js        one KPI: question, figures, legend, chart
+    chart.js       the chart: uPlot, held lines, axes in human units
+    units.js       numbers, durations and times as words
+    vendor/        uPlot, unchanged
+"""

@@ -1,0 +1,166 @@
+// One KPI: its question, what it stands at, how sure that is, and how it came there.
+//
+// Text that came from labels is only ever set as text, never as markup: a label is what somebody's tool sent.
+
+import {Chart, colourOf} from "./chart.js";
+import {select} from "./selection.js";
+import {exact, humanise, timeOfDay, unitWord} from "./units.js";
+
+const HEADLINES_MAX = 3;
+const BETTER = {lower: "lower is better", higher: "higher is better"};
+const SAMPLES = {Surveys: ["answer", "answers"]};
+const grouped = new Intl.NumberFormat("en");
+
+/** An element with a class, attributes and children; children that are strings become text. */
+export function element(tag, className = "", attributes = {}, ...children) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+/** The card of a KPI. `root` is its element; `has` says whether there is anything to show. */
+export class Card {
+  #kpi;
+  #picked = {};
+  #changed;
+  #derivedFrom = "";
+  #rows = [];
+  #selection = null;
+  #context = element("span");
+  #figures = element("div", "figures");
+  #slices = element("div", "slices");
+  #legend = element("div", "legend");
+  #host;
+  #chart;
+
+  constructor(kpi, changed) {
+    this.#kpi = kpi;
+    this.#changed = changed;
+    const id = `kpi-${kpi.name}`;
+    this.#host = element("div", "chart", {tabindex: "0", role: "img", "aria-label": `Chart: ${kpi.question} Arrow keys read it out.`});
+    this.root = element("article", "card", {"data-kpi": kpi.name, "aria-labelledby": id},
+      element("h3", "", {id}, kpi.question),
+      element("p", "metric", {}, element("code", "", {}, kpi.metric), this.#context),
+      this.#figures, this.#slices, this.#host, this.#legend);
+    this.#chart = new Chart(this.#host, kpi.unit);
+  }
+
+  get kpi() { return this.#kpi; }
+
+  /** Whether any series is there under the choices. */
+  get has() { return this.#selection.drawn.length > 0; }
+
+  /** The windows that have data although the chosen one has none. */
+  get elsewhere() { return this.#selection.elsewhere; }
+
+  /** Derives what to show; cheap when neither series nor choices changed. */
+  choose(store, choice) {
+    const from = JSON.stringify([store.shape, choice.stream, choice.window, this.#picked]);
+    if (from === this.#derivedFrom) return;
+    this.#derivedFrom = from;
+    this.#selection = select(this.#kpi, store, choice, this.#picked);
+    if (this.has) this.#build();
+  }
+
+  /** Brings figures and chart up to date. */
+  update(range) {
+    this.#rows.forEach(row => row());
+    this.#chart.show(this.#selection.drawn, this.#selection.total, range);
+  }
+
+  #build() {
+    const {drawn, listed, total, spread, first, window} = this.#selection;
+    this.#rows = [];
+    this.#context.replaceChildren(...[BETTER[this.#kpi.better], window && `window ${window}`, ...this.#settled()]
+      .filter(Boolean).flatMap(text => [" · ", element("span", "", {}, text)]));
+    const heads = total || drawn.length === 1 ? [first] : [first, ...drawn.keys()].filter((k, i) => i === 0 || k !== first).slice(0, HEADLINES_MAX);
+    this.#figures.replaceChildren(...heads.map((k, i) => this.#figure(drawn[k], k, i === 0, drawn.length > 1)));
+    const complete = drawn.length <= heads.length;
+    this.#legend.replaceChildren(...(complete ? [] : [this.#list(drawn, spread)]), ...this.#undrawn(listed));
+    this.#buildSlices();
+  }
+
+  // Labels with one value are said, not offered; a plain total needs no saying.
+  #settled() {
+    return this.#selection.slices.filter(({values}) => values.length === 1 && values[0] !== "all").map(({label, value}) => `${words(label)} ${value}`);
+  }
+
+  #buildSlices() {
+    const offered = this.#selection.slices.filter(({values}) => values.length > 1);
+    if (this.#slices.contains(document.activeElement) && offered.length === this.#slices.childElementCount) return;
+    this.#slices.replaceChildren(...offered.map(({label, values, value}) => {
+      const menu = element("select", "", {"data-slice": label}, ...values.map(each => new Option(each, each, false, each === value)));
+      menu.addEventListener("change", () => { this.#picked[label] = menu.value; this.#changed(); });
+      return element("label", "", {}, `${words(label)} `, menu);
+    }));
+  }
+
+  #figure({series, name}, index, primary, marked) {
+    const value = element("data", "value"), word = element("span", "word"), note = element("p", "note");
+    const box = element("div", primary ? "figure primary" : "figure", {},
+      ...(marked ? [element("p", "name", {title: name}, this.#swatch(index), element("bdi", "", {}, name))] : []),
+      element("p", "amount", {}, value, word), note);
+    this.#rows.push(() => {
+      this.#state(value, series, primary);
+      word.textContent = series.value === null ? "" : unitWord(series.value, this.#kpi.unit);
+      note.replaceChildren(...this.#certainty(series));
+      box.dataset.sufficient = String(series.sufficient);
+    });
+    return box;
+  }
+
+  // An absent value has no data-value at all: nothing that reads the page can take it for a zero.
+  #state(place, series, primary) {
+    const {value} = series, {unit} = this.#kpi;
+    place.textContent = value === null ? "no data now" : humanise(value, unit);
+    place.classList.toggle("absent", value === null);
+    if (value === null) {
+      place.removeAttribute("value");
+      place.removeAttribute("data-value");
+      place.title = `absent since ${timeOfDay(series.changedAt)}`;
+      return;
+    }
+    place.value = String(value);
+    if (primary) place.dataset.value = String(value);
+    place.title = exact(value, unit);
+  }
+
+  #certainty(series) {
+    const {value, lower, upper, samples, sufficient} = series, {unit, group} = this.#kpi, parts = [];
+    if (value === null) return [element("span", "", {}, `since ${timeOfDay(series.changedAt)}`)];
+    if (sufficient === false) parts.push(element("strong", "few", {}, "too few samples"));
+    if (lower !== null && upper !== null) parts.push(element("span", "", {}, `95\u00a0%: ${humanise(lower, unit)} to ${humanise(upper, unit)}`));
+    if (samples !== null) parts.push(element("span", "", {}, `${grouped.format(samples)} ${(SAMPLES[group] ?? ["sample", "samples"])[samples === 1 ? 0 : 1]}`));
+    return parts;
+  }
+
+  #swatch(index) {
+    const mark = element("i", "swatch", {"aria-hidden": "true"});
+    mark.style.background = `var(${colourOf(index, this.#selection.total)})`;
+    return mark;
+  }
+
+  #list(lines, spread) {
+    return element("ul", "", {"aria-label": `by ${words(spread)}`}, ...lines.map((line, i) => this.#entry(line, this.#swatch(i))));
+  }
+
+  #undrawn(lines) {
+    if (!lines.length) return [];
+    return [element("details", "", {}, element("summary", "", {}, `${lines.length} more, not drawn`),
+      element("ul", "", {}, ...lines.map(line => this.#entry(line))))];
+  }
+
+  #entry({series, name}, ...mark) {
+    const value = element("data", "value");
+    const row = element("li", "", {"data-series": name}, ...mark, element("bdi", "name", {title: name}, name), value);
+    this.#rows.push(() => {
+      this.#state(value, series, false);
+      if (series.value !== null && series.sufficient === false) value.append(" ", element("strong", "few", {title: "too few samples"}, "few"));
+    });
+    return row;
+  }
+}
+
+const words = label => label.replaceAll("_", " ");

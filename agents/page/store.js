@@ -1,0 +1,163 @@
+// What is known: every series with its points and its current value.
+//
+// A value holds until the next one, so a point is kept only where something changed, and "no value" (null) is a
+// change like any other:
+//
+//     points   (10:00, 5)          (10:04, null)   (10:06, 7)
+//     means     5 5 5 5 5 5 5 5 5 5                 7 7 7 7 7 …  until the last reading
+
+/** Points kept of one series, and of all together: a page left open for a week must not eat the browser. */
+export const POINTS_MAX = 2000, POINTS_MIN = 100, POINTS_TOTAL = 4_000_000;
+
+/** One line: the labels of a series, the times at which it changed and to what (null: absent from then on). */
+export class Series {
+  times = [];
+  values = [];
+  lower = null;
+  upper = null;
+  samples = null;
+  sufficient = null;
+
+  constructor(kpi, labels) {
+    this.kpi = kpi;
+    this.labels = labels;
+  }
+
+  /** What it stands at; null when absent. */
+  get value() { return this.values.at(-1) ?? null; }
+
+  /** When it last changed. */
+  get changedAt() { return this.times.at(-1) ?? null; }
+
+  /** Notes that the value is `value` from `at` on; what is older than the newest point is known already. */
+  add(at, value, limit) {
+    const last = this.times.length - 1;
+    if (last < 0 ? value === null : at < this.times[last] || value === this.values[last]) return;
+    if (last >= 0 && at === this.times[last]) this.values[last] = value;
+    else { this.times.push(at); this.values.push(value); }
+    if (this.times.length > limit) this.thin();
+  }
+
+  /** Takes over what came with a value: bounds, samples, whether they suffice. */
+  describe({lower, upper, samples, sufficient}) {
+    Object.assign(this, {lower: lower ?? null, upper: upper ?? null, samples: samples ?? null, sufficient: sufficient ?? null});
+  }
+
+  /** Halves the older half: of four points two stay, the extremes, or a gap and the value after it. */
+  thin() {
+    const half = Math.floor(this.times.length / 2), times = [], values = [];
+    for (let i = 0; i < half; i += 4)
+      for (const k of twoOf(this.values, i, Math.min(i + 4, half))) { times.push(this.times[k]); values.push(this.values[k]); }
+    this.times = times.concat(this.times.slice(half));
+    this.values = values.concat(this.values.slice(half));
+  }
+
+  /** Index of the point that holds at `at`; -1 before the first. */
+  indexAt(at) {
+    let low = 0, high = this.times.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.times[middle] <= at) low = middle + 1; else high = middle;
+    }
+    return low - 1;
+  }
+}
+
+function twoOf(values, from, to) {
+  let lowest = -1, highest = -1, gap = -1, last = -1;
+  for (let k = from; k < to; k++) {
+    if (values[k] === null) { if (gap < 0) gap = k; continue; }
+    last = k;
+    if (lowest < 0 || values[k] < values[lowest]) lowest = k;
+    if (highest < 0 || values[k] >= values[highest]) highest = k;
+  }
+  // A gap outlives thinning: losing a point is coarser, drawing a line over an absence is untrue.
+  const kept = gap >= 0 ? [gap, last] : [lowest, highest];
+  return [...new Set(kept)].filter(k => k >= 0).sort((a, b) => a - b);
+}
+
+/** All series by KPI. `shape` changes when a series appears, so that who derived something from them can tell. */
+export class Store {
+  shape = 0;
+  at = null;
+  #byKpi = new Map();
+  #count = 0;
+  #since = Infinity;
+
+  /** The series of a KPI, in order of appearance. */
+  of(kpi) { return [...(this.#byKpi.get(kpi)?.values() ?? [])]; }
+
+  /** Every series. */
+  * all() { for (const known of this.#byKpi.values()) yield* known.values(); }
+
+  /** The time of the oldest point; null when there is none. */
+  get since() { return Number.isFinite(this.#since) ? this.#since : null; }
+
+  get limit() { return Math.max(POINTS_MIN, Math.min(POINTS_MAX, Math.floor(POINTS_TOTAL / (this.#count || 1)))); }
+
+  /** Forgets all and takes over the server's history. */
+  replace(history) {
+    this.#byKpi.clear();
+    this.#count = 0;
+    this.#since = Infinity;
+    this.at = null;
+    this.shape++;
+    for (const {kpi, labels, points, ...described} of history) {
+      if (!points.some(([, value]) => value !== null)) continue;
+      const series = this.#series(kpi, labels);
+      for (const [at, value] of points) this.#add(series, at, value);
+      series.describe(described);
+    }
+  }
+
+  /** Takes over one reading; what it does not mention stands as it stood. */
+  apply({at, values}) {
+    this.at = Math.max(at, this.at ?? at);
+    for (const {kpi, labels, value, ...described} of values) {
+      if (value === null && !this.#byKpi.get(kpi)?.has(keyOf(labels))) continue;
+      const series = this.#series(kpi, labels);
+      if (series.changedAt !== null && at < series.changedAt) continue;
+      this.#add(series, at, value ?? null);
+      series.describe(described);
+    }
+  }
+
+  #add(series, at, value) {
+    series.add(at, value, this.limit);
+    if (series.times.length) this.#since = Math.min(this.#since, series.times[0]);
+    this.at = Math.max(this.at ?? at, at);
+  }
+
+  #series(kpi, labels) {
+    const known = this.#byKpi.get(kpi) ?? this.#byKpi.set(kpi, new Map()).get(kpi);
+    const key = keyOf(labels);
+    if (!known.has(key)) {
+      known.set(key, new Series(kpi, labels));
+      this.#count++;
+      this.shape++;
+    }
+    return known.get(key);
+  }
+}
+
+const keyOf = labels => JSON.stringify(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)));
+
+/** Series as columns over one common time, from `from` to `until`: `[times, values, values, …]`, null for absent. */
+export function columns(list, from, until) {
+  const next = list.map(series => series.indexAt(from));
+  const held = list.map((series, i) => (next[i] < 0 ? null : series.values[next[i]]));
+  const table = [[from], ...held.map(value => [value])];
+  for (;;) {
+    let at = Infinity;
+    list.forEach((series, i) => { at = Math.min(at, series.times[next[i] + 1] ?? Infinity); });
+    if (at > until) break;
+    list.forEach((series, i) => { while (series.times[next[i] + 1] === at) held[i] = series.values[++next[i]]; });
+    table[0].push(at);
+    held.forEach((value, i) => table[i + 1].push(value));
+  }
+  if (table[0].at(-1) < until) {
+    table[0].push(until);
+    held.forEach((value, i) => table[i + 1].push(value));
+  }
+  return table;
+}

@@ -1,0 +1,1 @@
+"""The things that have histories: work items, requests and customers."""

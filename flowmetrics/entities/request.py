@@ -1,0 +1,134 @@
+"""A customer's request: the transitions that were told of it, and when it was resolved first and for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from flowmetrics.configuration import NONE, Configuration, FlowState
+from flowmetrics.entities.transitions import OPEN, join, since_silence, steps
+from flowmetrics.entity import Contribution, Entity
+from flowmetrics.events import RequestEvent, sequence_number
+from flowmetrics.limits import FACTS_PER_HISTORY_MAX
+
+
+class RequestFact(msgspec.Struct, array_like=True, gc=False, frozen=True):
+    """One event told of a request; `at` in microseconds."""
+
+    at: int
+    sequence: int
+    id: str
+    source: str
+    value_stream: str
+    state: str
+    channel: str | None = None
+    customer: str | None = None
+    priority: str | int | None = None
+    party: str | None = None
+    handle_seconds: float | None = None
+    duplicate_of: str | None = None
+
+
+class RequestHistory(msgspec.Struct, array_like=True):
+    """The facts of one request in stored order; `mentioned` are the requests that once said they duplicate it."""
+
+    facts: list[RequestFact] = []
+    emitted: list[list[Contribution]] = []
+    cut: bool = False
+    mentioned: list[str] = []
+
+    def add(self, event: RequestEvent, at: int, configuration: Configuration) -> int:
+        """Join one event; `configuration` plays no part, since native words are stored."""
+        told = event.data
+        fact = RequestFact(
+            at,
+            sequence_number(event.sequence),
+            event.id,
+            event.source,
+            told.value_stream,
+            told.state,
+            told.channel,
+            told.customer,
+            told.priority,
+            told.party,
+            told.handle_seconds,
+            told.duplicate_of,
+        )
+        added = join(self.facts, fact)
+        self.cut = self.cut or len(self.facts) == FACTS_PER_HISTORY_MAX
+        return added
+
+    def last_at(self) -> int:
+        """The instant of the latest fact; -1 while it was only mentioned."""
+        return self.facts[-1].at if self.facts else -1
+
+
+@dataclass(slots=True)
+class Resolution:
+    """A request became done: when, how long after it was created, and under which labels."""
+
+    at: int
+    elapsed_us: int
+    value_stream: str
+    channel: str
+
+
+@dataclass(slots=True)
+class RequestStory:
+    """What the facts of a request say. `first` and `full` are None where there is no such resolution now."""
+
+    created_at: int
+    value_stream: str
+    channel: str
+    is_open: bool
+    first: Resolution | None
+    full: Resolution | None
+
+
+def read_request(
+    history: RequestHistory, configuration: Configuration, lent: Mapping[str, RequestHistory]
+) -> RequestStory | None:
+    """The story of a request; None for a duplicate. `lent` are its duplicates: the earliest creation counts."""
+    if not history.facts:
+        return None
+    facts = since_silence(history.facts, configuration.horizon_us + ahead_us(configuration))
+    created_at = min([facts[0].at, *(other.facts[0].at for other in lent.values() if other.facts)])
+    story = RequestStory(created_at, "", NONE, False, None, None)
+    duplicate_of, before, was_paused, ignored_us, at = None, FlowState.NEW, False, 0, created_at
+    for fact, _, state, paused in steps(facts, configuration):
+        if was_paused:
+            ignored_us += fact.at - at
+        story.value_stream = fact.value_stream
+        story.channel = fact.channel or story.channel
+        duplicate_of = fact.duplicate_of if fact.duplicate_of is not None else duplicate_of
+        if state is FlowState.DONE and before is not FlowState.DONE:
+            elapsed_us = fact.at - created_at - ignored_us
+            story.full = Resolution(fact.at, elapsed_us, story.value_stream, story.channel)
+            story.first = story.first or story.full
+        elif state is not FlowState.DONE:
+            story.full = None
+        story.is_open = state in OPEN and not paused
+        before, was_paused, at = state, paused, fact.at
+    if duplicate_of:
+        return None
+    if before is FlowState.CANCELLED:
+        story.first = None
+    return story
+
+
+def duplicates(history: RequestHistory) -> Iterable[str]:
+    """The key of the request that this one duplicates, as last told."""
+    for fact in reversed(history.facts):
+        if fact.duplicate_of is not None:
+            return (REQUEST.key(fact.duplicate_of),) if fact.duplicate_of else ()
+    return ()
+
+
+def ahead_us(configuration: Configuration) -> int:
+    """An open request is counted as beyond the horizon one horizon after it was created."""
+    return configuration.horizon_us
+
+
+REQUEST = Entity("request", RequestHistory, RequestHistory, 1, read_request, ahead_us, duplicates)

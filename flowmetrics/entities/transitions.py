@@ -1,0 +1,108 @@
+"""How the facts of a work item or a request are put in order and read as flow states.
+
+The facts of one entity are in one total order that is never that of arrival:
+
+    time, sequence (absent = -1), flow state, id, source, body
+
+The flow state is part of the order because trackers stamp several transitions with one second; it depends on the
+configuration, so histories are stored without it and ties are settled here.
+
+    native   Backlog   Doing    Later(ignore)   Doing    Done     Label(note)   Doing
+    state    NEW       ACTIVE   ACTIVE paused   ACTIVE   DONE     DONE          ACTIVE (a reopen)
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol, TypeVar
+
+import msgspec
+
+from flowmetrics.configuration import Configuration, FlowState, ValueStream
+from flowmetrics.entity import CONFLICT, NOTHING
+from flowmetrics.limits import FACTS_PER_HISTORY_MAX
+
+
+class Transition(Protocol):
+    """A fact that names a state; histories keep them in order of time, sequence, id, source and body."""
+
+    at: int
+    sequence: int
+    id: str
+    source: str
+    value_stream: str
+    state: str
+
+
+T = TypeVar("T", bound=Transition)
+
+CHANGED: Final = 1
+"""The one facet of an entity that is read as a whole."""
+
+OPEN: Final = frozenset({FlowState.NEW, FlowState.WAITING, FlowState.ACTIVE})
+_KEEPS_STATE: Final = frozenset({FlowState.UNMAPPED, FlowState.NOTE})
+
+
+def join(facts: list[T], fact: T) -> int:
+    """Put a fact in its place among `facts`, once. Two bodies under one id are two facts.
+
+    A history too long keeps its first and its last half, which is the same set in any order of arrival.
+    """
+    if fact in facts:
+        return NOTHING
+    conflict = any(f.id == fact.id and f.source == fact.source for f in facts)
+    if facts and (fact.at, fact.sequence) > (facts[-1].at, facts[-1].sequence):
+        facts.append(fact)
+    else:
+        insort(facts, fact, key=_stored_order)
+    if len(facts) > FACTS_PER_HISTORY_MAX:
+        del facts[FACTS_PER_HISTORY_MAX // 2]
+    return CHANGED | CONFLICT if conflict else CHANGED
+
+
+def steps(facts: Sequence[T], configuration: Configuration) -> Iterator[tuple[T, ValueStream, FlowState, bool]]:
+    """Each fact in order, with how its value stream is read, the flow state from then on, and whether time is left out.
+
+    An entity begins as NEW, whatever its first fact says; `ignore` pauses and undoes nothing; an unmapped state and a
+    note change nothing.
+    """
+    state, paused = FlowState.NEW, False
+    for fact in _ordered(facts, configuration):
+        stream = configuration.stream(fact.value_stream)
+        told = stream.state(fact.state)
+        if told is FlowState.IGNORE:
+            paused = True
+        elif told not in _KEEPS_STATE:
+            state, paused = told, False
+        yield fact, stream, state, paused
+
+
+def since_silence(facts: Sequence[T], silence_us: int) -> Sequence[T]:
+    """The facts after the last silence longer than `silence_us`: an entity silent for longer begins anew."""
+    if facts[-1].at - facts[0].at <= silence_us:
+        return facts
+    for index in range(len(facts) - 1, 0, -1):
+        if facts[index].at - facts[index - 1].at > silence_us:
+            return facts[index:]
+    return facts
+
+
+def _ordered(facts: Sequence[T], configuration: Configuration) -> Sequence[T]:
+    previous = None
+    for fact in facts:
+        if previous is not None and previous.at == fact.at and previous.sequence == fact.sequence:
+            break
+        previous = fact
+    else:
+        return facts
+
+    def order(fact: T) -> tuple[int, int, int, str, str, bytes]:
+        rank = configuration.stream(fact.value_stream).state(fact.state)
+        return (fact.at, fact.sequence, rank, fact.id, fact.source, msgspec.json.encode(fact))
+
+    return sorted(facts, key=order)
+
+
+def _stored_order(fact: Transition) -> tuple[int, int, str, str, bytes]:
+    return (fact.at, fact.sequence, fact.id, fact.source, msgspec.json.encode(fact))

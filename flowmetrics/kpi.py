@@ -1,0 +1,171 @@
+"""What a KPI is: the question it answers, what entities contribute to it, how it is read, and when it should page.
+
+A KPI is declared once in `flowmetrics.kpis`. From the declaration follow its metrics, help, pages, worked example and
+`flowmetrics explain`. Construction refuses silence: a question without a question mark, an alert without a next step.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from flowmetrics.configuration import Configuration
+from flowmetrics.entity import Entity, Place
+from flowmetrics.view import View
+
+
+class Unit(enum.Enum):
+    """What the value of a KPI counts; the text is the end of its metric name."""
+
+    SECONDS = "seconds"
+    ITEMS = "items"
+    RATIO = "ratio"
+    SCORE = "score"
+    USERS = "users"
+    REQUESTS = "requests"
+
+
+class Better(enum.Enum):
+    """Which way a KPI should move."""
+
+    HIGHER = "higher"
+    LOWER = "lower"
+    NEITHER = "neither"
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """One kind of series: which entities contribute to it, where, and under which labels besides the value stream.
+
+    `facet` is the bit of the history that it reads; `places` is a pure function of the story of an entity.
+    """
+
+    name: str
+    entity: Entity
+    labels: tuple[str, ...]
+    places: Callable[[Any], Iterable[Place]]
+    facet: int = 1
+    distinct: bool = False
+    """Whether it counts distinct people, who must not be counted twice under a shared overflow label."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One value of a KPI now. None is "unknown": it is not published, never shown as zero.
+
+    `labels` are those of the KPI besides the value stream; `samples` is how many lie under the value; `part` the
+    numerator of a ratio; `lower` and `upper` are 95 % bounds.
+    """
+
+    labels: tuple[str, ...]
+    value: float | None
+    samples: int
+    lower: float | None = None
+    upper: float | None = None
+    part: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A metric that goes with a KPI under the same labels: its bounds, its counts."""
+
+    name: str
+    help: str
+    of: Callable[[Point], float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class DriftAlert:
+    """Page when the KPI moves in its bad direction by more than `minimum` (relative), with `samples_min` under it."""
+
+    next_step: str
+    minimum: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class NoAlert:
+    """Why nobody is paged by this KPI."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example, run as a test: native events, an instant, and what is published then.
+
+    `events` are pairs of RFC 3339 time and "type field=value …"; `values` maps "metric{labels}" to the value.
+    """
+
+    story: str
+    events: Sequence[tuple[str, str]]
+    at: str
+    values: Mapping[str, float | None]
+
+
+Reading: TypeAlias = Callable[[View], Iterable[Point]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kpi:
+    """A key performance indicator, declared once."""
+
+    name: str
+    group: str
+    question: str
+    help: str
+    unit: Unit
+    better: Better
+    labels: tuple[str, ...]
+    measures: tuple[Measure, ...]
+    reading: Reading
+    alert: DriftAlert | NoAlert
+    example: Example
+    suffix: str | None = None
+    companions: tuple[Companion, ...] = ()
+    samples_min: int = 30
+    moves_with_time: bool = False
+    """Whether the value changes with every second, without an event or a new pane."""
+
+    def __post_init__(self) -> None:
+        assert self.question.endswith("?"), f"{self.name}: a question ends with a question mark"
+        assert self.help.endswith("."), f"{self.name}: help is a sentence"
+        said = self.alert.next_step if isinstance(self.alert, DriftAlert) else self.alert.why
+        assert said.endswith("."), f"{self.name}: say in a sentence what to do, or why nobody is paged"
+        assert self.measures, f"{self.name}: a KPI reads at least one measure"
+
+    @property
+    def metric(self) -> str:
+        """The full name of the metric."""
+        suffix = self.unit.value if self.suffix is None else self.suffix
+        return f"flowmetrics_{self.name}_{suffix}" if suffix else f"flowmetrics_{self.name}"
+
+
+NORMAL_95: Final = 1.959963984540054
+"""The 97.5 % quantile of the normal distribution."""
+
+
+def wilson(part: float, whole: float) -> tuple[float, float]:
+    """95 % bounds of a share (Wilson 1927), for `part` of `whole` > 0.
+
+    >>> [round(bound, 2) for bound in wilson(16, 20)]
+    [0.58, 0.92]
+    """
+    z2 = NORMAL_95**2
+    share = part / whole
+    middle = (share + z2 / (2 * whole)) / (1 + z2 / whole)
+    half = NORMAL_95 / (1 + z2 / whole) * math.sqrt(share * (1 - share) / whole + z2 / (4 * whole * whole))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def ratio_point(labels: tuple[str, ...], part: int, whole: int) -> Point:
+    """A share with its Wilson bounds; unknown where nothing is under it."""
+    if whole <= 0:
+        return Point(labels, None, 0, part=float(part))
+    lower, upper = wilson(min(max(part, 0), whole), whole)
+    return Point(labels, part / whole, whole, lower, upper, part=float(part))
+
+
+CatalogueOf: TypeAlias = Callable[[Configuration], tuple[Kpi, ...]]

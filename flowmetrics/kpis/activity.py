@@ -1,0 +1,119 @@
+"""Active users over rolling windows, and stickiness over local days.
+
+A person contributes +1 to the pane of their last activity, so that every window ending now is a sum over one array:
+
+    activity    x       x           x         contributes  ·  ·  ·  +1
+    pane        3       5           9                      3  5  7  9      window (6, 10] counts 1, (9, 10] counts 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from flowmetrics.entities.customer import CUSTOMER, DAYS, RECENCY, CustomerStory
+from flowmetrics.entities.slots import slot_begin, slot_end
+from flowmetrics.entity import Place
+from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Unit, Point, ratio_point
+from flowmetrics.readings import count_per_window
+from flowmetrics.view import View
+
+STICKINESS_DAYS: Final = 30
+
+
+def _last_activity(person: CustomerStory) -> Iterable[Place]:
+    grain_us = person.grain_us
+    return [((stream,), slot_end(slots[-1], grain_us), 0, 1) for stream, slots in person.facts.activity.items()]
+
+
+def active_days(person: CustomerStory, stream: str) -> list[int]:
+    """The local days on which a person was active in a value stream, since their last long silence, in order."""
+    day, grain_us = person.configuration.calendar.day, person.grain_us
+    return list(dict.fromkeys(day(slot_begin(slot, grain_us)) for slot in person.visits(stream)))
+
+
+def _days(person: CustomerStory) -> Iterable[Place]:
+    """+1 for each of the last 30 active days, just after its midnight: earlier ones lie outside every reading."""
+    calendar = person.configuration.calendar
+    for stream in person.facts.activity:
+        days = active_days(person, stream)
+        for day in days:
+            if day > days[-1] - STICKINESS_DAYS:
+                yield (stream,), calendar.begin(day) + 1, 0, 1
+
+
+def _last_day(person: CustomerStory) -> Iterable[Place]:
+    calendar, grain_us = person.configuration.calendar, person.grain_us
+    for stream, slots in person.facts.activity.items():
+        yield (stream,), calendar.begin(calendar.day(slot_begin(slots[-1], grain_us))) + 1, 0, 1
+
+
+ACTIVE: Final = Measure("active_users", CUSTOMER, (), _last_activity, RECENCY, distinct=True)
+PERSON_DAYS: Final = Measure("person_days", CUSTOMER, (), _days, DAYS, distinct=True)
+LAST_DAY: Final = Measure("last_active_day", CUSTOMER, (), _last_day, DAYS, distinct=True)
+
+
+def _read_stickiness(view: View) -> Iterator[Point]:
+    configuration = view.configuration
+    today = configuration.calendar.day(view.now)
+    panes = [
+        configuration.pane(configuration.calendar.begin(day) + 1)
+        for day in range(today - STICKINESS_DAYS + 1, today + 1)
+    ]
+
+    def total(measure: Measure) -> int:
+        return sum(series.amount(pane) for _, series in view.series(measure.name) for pane in panes)
+
+    people = total(LAST_DAY)
+    if people > 0:
+        point = ratio_point((), total(PERSON_DAYS), people * STICKINESS_DAYS)
+        yield Point((), point.value, people)
+
+
+_VISITS: Final = (
+    ("2025-03-01T08:00:00Z", "activity customer=ann value_stream=shop feature=search"),
+    ("2025-03-02T09:00:00Z", "activity customer=ann value_stream=shop feature=search"),
+    ("2025-03-02T09:30:00Z", "activity customer=bob value_stream=shop feature=cart"),
+    ("2025-03-02T09:45:00Z", "activity customer=crawler value_stream=shop feature=search actor=bot"),
+)
+_AT: Final = "2025-03-02T10:00:00Z"
+
+ACTIVITY_KPIS: Final = (
+    Kpi(
+        name="active_users",
+        group="Adoption",
+        question="How many people use it?",
+        help="Distinct people active in the rolling window that ends now; bots, internal and test users left out.",
+        unit=Unit.USERS,
+        suffix="",
+        better=Better.HIGHER,
+        labels=("window",),
+        measures=(ACTIVE,),
+        reading=count_per_window(ACTIVE, total=None),
+        alert=DriftAlert("Compare with the same weekday; look at releases and incidents since it fell."),
+        example=Example(
+            "Ann and Bob were active within a day; the crawler is a bot.",
+            _VISITS,
+            _AT,
+            {'flowmetrics_active_users{value_stream="shop",window="1d"}': 2},
+        ),
+    ),
+    Kpi(
+        name="stickiness",
+        group="Adoption",
+        question="On how many days of a month does a user come?",
+        help="Mean of the last 30 local days' active users, today included, over the distinct users of those days.",
+        unit=Unit.RATIO,
+        better=Better.HIGHER,
+        labels=(),
+        measures=(PERSON_DAYS, LAST_DAY),
+        reading=_read_stickiness,
+        alert=NoAlert("It moves over weeks; active_users pages first, this one explains it."),
+        example=Example(
+            "Three person-days over thirty days and two people.",
+            _VISITS,
+            _AT,
+            {'flowmetrics_stickiness_ratio{value_stream="shop"}': 3 / 30 / 2},
+        ),
+    ),
+)

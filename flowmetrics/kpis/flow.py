@@ -1,0 +1,265 @@
+"""Flow KPIs of work items, after the Flow Framework: time, velocity, efficiency, load, distribution; age and reopens.
+
+    native    Backlog    Ready     Doing     Done      Doing     Done
+    state     NEW        WAITING   ACTIVE    DONE      ACTIVE    DONE
+    clock     ─          ═════════════════   ─         ═══════   stops
+              created    start               1st done  reopen    done: velocity and flow time lie in this pane
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from flowmetrics.configuration import ALL, FlowState
+from flowmetrics.entities.work_item import WORK_ITEM, ItemStory
+from flowmetrics.entity import Place
+from flowmetrics.instants import SECOND_US
+from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit, ratio_point
+from flowmetrics.readings import count_per_window, declared_labels, level, percentiles_per_window
+from flowmetrics.view import View
+from flowmetrics.windowing.bins import Ranked, duration_bin
+
+_LOAD_STATES: Final = {FlowState.NEW: "new", FlowState.WAITING: "waiting", FlowState.ACTIVE: "active"}
+
+
+def _done(item: ItemStory) -> Iterable[Place]:
+    if item.done_at is None:
+        return ()
+    return (((item.done_stream, item.done_type), item.done_at, 0, 1),)
+
+
+def _flow_time(item: ItemStory) -> Iterable[Place]:
+    if item.done_at is None or not item.measured:
+        return ()
+    return (((item.done_stream, item.done_type), item.done_at, duration_bin(item.flow_us), 1),)
+
+
+def _clock_sum(item: ItemStory) -> Iterable[Place]:
+    if item.done_at is None or not item.measured:
+        return ()
+    return (((item.done_stream, item.done_type), item.done_at, 0, item.flow_us),)
+
+
+def _active_sum(item: ItemStory) -> Iterable[Place]:
+    if item.done_at is None or not item.measured:
+        return ()
+    return (((item.done_stream, item.done_type), item.done_at, 0, item.active_us),)
+
+
+def _load(item: ItemStory) -> Iterable[Place]:
+    if item.load_since is None:
+        return ()
+    labels = (item.value_stream, item.item_type, _LOAD_STATES[item.state])
+    return ((labels, item.load_since, 0, 1),)
+
+
+def _reopens(item: ItemStory) -> Iterable[Place]:
+    return [((reopen.value_stream, reopen.item_type), reopen.at, 0, 1) for reopen in item.reopens]
+
+
+DONE: Final = Measure("items_done", WORK_ITEM, ("item_type",), _done)
+FLOW_TIME: Final = Measure("flow_time", WORK_ITEM, ("item_type",), _flow_time)
+CLOCK_SUM: Final = Measure("flow_clock_us", WORK_ITEM, ("item_type",), _clock_sum)
+ACTIVE_SUM: Final = Measure("flow_active_us", WORK_ITEM, ("item_type",), _active_sum)
+LOAD: Final = Measure("flow_load", WORK_ITEM, ("item_type", "state"), _load)
+REOPENED: Final = Measure("items_reopened", WORK_ITEM, ("item_type",), _reopens)
+
+
+def _read_distribution(view: View) -> Iterator[Point]:
+    for window, panes in view.windows:
+        counts = view.counts(DONE.name, panes, total=0)
+        whole = counts.get((ALL,), 0)
+        zeros = dict.fromkeys(declared_labels(view, DONE), 0)
+        for labels, n in {**zeros, **counts}.items():
+            yield ratio_point((*labels, window), n, whole)
+
+
+def _read_efficiency(view: View) -> Iterator[Point]:
+    for window, panes in view.windows:
+        clock = view.counts(CLOCK_SUM.name, panes, total=0)
+        active = view.counts(ACTIVE_SUM.name, panes, total=0)
+        items = view.counts(FLOW_TIME.name, panes, total=0)
+        for labels, clock_us in clock.items():
+            if clock_us > 0:
+                share = active.get(labels, 0) / clock_us
+                yield Point((*labels, window), share, items.get(labels, 0))
+
+
+def _read_load(view: View) -> Iterator[Point]:
+    counts = view.counts(LOAD.name, view.horizon, total=0)
+    states = [_LOAD_STATES[s] for s in sorted(view.configuration.stream(view.value_stream).load)]
+    kinds = [*dict.fromkeys([*(k[0] for k in declared_labels(view, DONE)), *(k for k, _ in counts)])]
+    zeros = {(kind, state): 0 for kind in kinds for state in states}
+    for labels, n in {**zeros, **counts}.items():
+        yield Point(labels, float(n), n)
+
+
+def _read_age(view: View) -> Iterator[Point]:
+    panes: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    for (item_type, _state), series in view.series(LOAD.name):
+        for pane, n in series.by_pane(view.horizon):
+            panes[item_type][-pane] += n
+            panes[ALL][-pane] += n
+    width_us = view.configuration.resolution_us
+    for item_type, ages in panes.items():
+        ranked = Ranked(ages)
+        for percentile in view.configuration.percentiles if ranked.total else ():
+            middle = -ranked.percentile(percentile) * width_us - width_us // 2
+            yield Point(
+                (item_type, f"p{percentile}"), max(0.0, (view.now - middle) / SECOND_US), ranked.total
+            )
+
+
+_ONE_ITEM: Final = (
+    ("2025-03-01T08:00:00Z", "item item=A-1 value_stream=shop state=Backlog item_type=Bug"),
+    ("2025-03-01T09:00:00Z", "item item=A-1 value_stream=shop state=Ready"),
+    ("2025-03-01T11:00:00Z", 'item item=A-1 value_stream=shop state="In Progress"'),
+    ("2025-03-01T12:00:00Z", "item item=A-1 value_stream=shop state=Done"),
+)
+_THREE_ITEMS: Final = (
+    *_ONE_ITEM,
+    ("2025-03-01T12:30:00Z", "item item=A-2 value_stream=shop state=Done item_type=Story"),
+    ("2025-03-01T13:00:00Z", 'item item=A-3 value_stream=shop state="In Progress" item_type=Bug'),
+)
+_AT: Final = "2025-03-01T15:00:00Z"
+_SHOP: Final = 'value_stream="shop",item_type="defect"'
+
+FLOW_KPIS: Final = (
+    Kpi(
+        name="flow_time",
+        group="Flow",
+        question="How long does work take from commitment to done?",
+        help="Time in waiting and active of items done in the window, nearest-rank percentile, in seconds.",
+        unit=Unit.SECONDS,
+        better=Better.LOWER,
+        labels=("item_type", "window", "percentile"),
+        measures=(FLOW_TIME,),
+        reading=percentiles_per_window(FLOW_TIME),
+        alert=DriftAlert("Look which state the items done last waited in; `flowmetrics explain item KEY` shows it."),
+        example=Example(
+            "Committed at nine and done at noon: three hours, whatever it waited in the backlog.",
+            _ONE_ITEM,
+            _AT,
+            {f'flowmetrics_flow_time_seconds{{{_SHOP},window="1d",percentile="p50"}}': 10800.0},
+        ),
+    ),
+    Kpi(
+        name="flow_velocity",
+        group="Flow",
+        question="How much work is done?",
+        help="Items whose current run of done began in the window.",
+        unit=Unit.ITEMS,
+        better=Better.HIGHER,
+        labels=("item_type", "window"),
+        measures=(DONE,),
+        reading=count_per_window(DONE),
+        alert=DriftAlert("Look whether load grew as well: then work is stuck; if not, less work came in.", 0.3),
+        example=Example(
+            "Two items are done, one of them a defect; the third is still in progress.",
+            _THREE_ITEMS,
+            _AT,
+            {
+                f'flowmetrics_flow_velocity_items{{{_SHOP},window="1d"}}': 1,
+                'flowmetrics_flow_velocity_items{value_stream="shop",item_type="all",window="1d"}': 2,
+                'flowmetrics_flow_velocity_items{value_stream="shop",item_type="risk",window="1d"}': 0,
+            },
+        ),
+    ),
+    Kpi(
+        name="flow_efficiency",
+        group="Flow",
+        question="How much of the flow time is work rather than waiting?",
+        help="Active time over flow time, summed over the items done in the window.",
+        unit=Unit.RATIO,
+        better=Better.HIGHER,
+        labels=("item_type", "window"),
+        measures=(ACTIVE_SUM, CLOCK_SUM, FLOW_TIME),
+        reading=_read_efficiency,
+        alert=DriftAlert("Look at flow_load by state: the queue that grew is where the time goes."),
+        example=Example(
+            "One hour of work in three hours of flow time.",
+            _ONE_ITEM,
+            _AT,
+            {f'flowmetrics_flow_efficiency_ratio{{{_SHOP},window="1d"}}': 1 / 3},
+        ),
+    ),
+    Kpi(
+        name="flow_load",
+        group="Flow",
+        question="How much work is in progress?",
+        help="Items in progress now, by flow state; items older than the horizon are not counted.",
+        unit=Unit.ITEMS,
+        better=Better.LOWER,
+        labels=("item_type", "state"),
+        measures=(LOAD, DONE),
+        reading=_read_load,
+        alert=DriftAlert("Finish before starting: look at the oldest items in the state that grew.", 0.3),
+        example=Example(
+            "One defect is in progress.",
+            _THREE_ITEMS,
+            _AT,
+            {
+                f'flowmetrics_flow_load_items{{{_SHOP},state="active"}}': 1,
+                f'flowmetrics_flow_load_items{{{_SHOP},state="waiting"}}': 0,
+            },
+        ),
+    ),
+    Kpi(
+        name="flow_distribution",
+        group="Flow",
+        question="What kind of work is done?",
+        help="Share of each item type in the items done in the window; the types sum to 1.",
+        unit=Unit.RATIO,
+        better=Better.NEITHER,
+        labels=("item_type", "window"),
+        measures=(DONE,),
+        reading=_read_distribution,
+        alert=NoAlert("A mix is a decision, not an incident; read it beside flow_velocity."),
+        example=Example(
+            "One of the two items done is a defect.",
+            _THREE_ITEMS,
+            _AT,
+            {f'flowmetrics_flow_distribution_ratio{{{_SHOP},window="1d"}}': 0.5},
+        ),
+    ),
+    Kpi(
+        name="item_age",
+        group="Flow",
+        question="How old is the work in progress?",
+        help="Time on the clock of items in progress now, nearest-rank percentile, in seconds, to one pane.",
+        unit=Unit.SECONDS,
+        better=Better.LOWER,
+        labels=("item_type", "percentile"),
+        measures=(LOAD,),
+        reading=_read_age,
+        alert=DriftAlert("Look at the oldest items first; age shows trouble before flow time does."),
+        example=Example(
+            "In progress for two hours; an age is exact to half a pane, here two and a half minutes.",
+            _THREE_ITEMS,
+            _AT,
+            {f'flowmetrics_item_age_seconds{{{_SHOP},percentile="p50"}}': 7350.0},
+        ),
+        moves_with_time=True,
+    ),
+    Kpi(
+        name="items_reopened",
+        group="Flow",
+        question="How often does done work come back?",
+        help="Times that an item left done for new, waiting or active in the window.",
+        unit=Unit.ITEMS,
+        suffix="",
+        better=Better.LOWER,
+        labels=("item_type", "window"),
+        measures=(REOPENED,),
+        reading=count_per_window(REOPENED),
+        alert=DriftAlert("Look at what was released before the reopens began.", 0.5),
+        example=Example(
+            "Done at noon, in progress again at one.",
+            (*_ONE_ITEM, ("2025-03-01T13:00:00Z", 'item item=A-1 value_stream=shop state="In Progress"')),
+            _AT,
+            {f'flowmetrics_items_reopened{{{_SHOP},window="1d"}}': 1},
+        ),
+    ),
+)

@@ -1,0 +1,131 @@
+"""KPIs of customers' requests: how long until they are resolved, how many are open, how many were resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from flowmetrics.configuration import NONE
+from flowmetrics.entities.request import REQUEST, RequestStory, Resolution
+from flowmetrics.entity import Place
+from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, Point, Unit
+from flowmetrics.readings import count_per_window, level, percentiles_per_window
+from flowmetrics.view import View
+from flowmetrics.windowing.bins import duration_bin
+
+
+def _elapsed(resolution: Resolution | None) -> Iterable[Place]:
+    if resolution is None:
+        return ()
+    labels = (resolution.value_stream, resolution.channel or NONE)
+    return ((labels, resolution.at, duration_bin(resolution.elapsed_us), 1),)
+
+
+def _first(request: RequestStory) -> Iterable[Place]:
+    return _elapsed(request.first)
+
+
+def _full(request: RequestStory) -> Iterable[Place]:
+    return _elapsed(request.full)
+
+
+def _resolved(request: RequestStory) -> Iterable[Place]:
+    return [(labels, at, 0, 1) for labels, at, _, _ in _elapsed(request.full)]
+
+
+def _open(request: RequestStory) -> Iterable[Place]:
+    if not request.is_open:
+        return ()
+    return (((request.value_stream, request.channel or NONE), request.created_at, 0, 1),)
+
+
+FIRST: Final = Measure("request_first", REQUEST, ("channel",), _first)
+FULL: Final = Measure("request_full", REQUEST, ("channel",), _full)
+RESOLVED: Final = Measure("requests_resolved", REQUEST, ("channel",), _resolved)
+OPEN: Final = Measure("requests_open", REQUEST, ("channel",), _open)
+
+
+def _read_resolution(view: View) -> Iterator[Point]:
+    for kind, measure in (("first", FIRST), ("full", FULL)):
+        for point in percentiles_per_window(measure)(view):
+            channel, window, percentile = point.labels
+            yield Point(
+                (channel, kind, window, percentile), point.value, point.samples, point.lower, point.upper
+            )
+
+
+_TICKET: Final = (
+    ("2025-03-01T08:00:00Z", "request request=R-1 value_stream=shop state=Open channel=email"),
+    ("2025-03-01T10:00:00Z", "request request=R-1 value_stream=shop state=Solved"),
+    ("2025-03-01T11:00:00Z", "request request=R-1 value_stream=shop state=Open"),
+    ("2025-03-01T12:00:00Z", "request request=R-1 value_stream=shop state=Solved"),
+    ("2025-03-01T12:00:00Z", "request request=R-2 value_stream=shop state=Open channel=phone"),
+)
+_AT: Final = "2025-03-01T15:00:00Z"
+
+REQUEST_KPIS: Final = (
+    Kpi(
+        name="request_resolution",
+        group="Requests",
+        question="How long do customers wait until their request is resolved?",
+        help="From creation to the first or the latest solution of requests, nearest-rank percentile, in seconds.",
+        unit=Unit.SECONDS,
+        better=Better.LOWER,
+        labels=("channel", "kind", "window", "percentile"),
+        measures=(FIRST, FULL),
+        reading=_read_resolution,
+        alert=DriftAlert("Look at requests_open by channel; if it grew too, the desk is short of hands."),
+        example=Example(
+            "Solved after two hours, opened again, solved for good after four.",
+            _TICKET,
+            _AT,
+            {
+                'flowmetrics_request_resolution_seconds{value_stream="shop",channel="email",kind="first",'
+                'window="1d",percentile="p50"}': 7200.0,
+                'flowmetrics_request_resolution_seconds{value_stream="shop",channel="email",kind="full",'
+                'window="1d",percentile="p50"}': 14400.0,
+            },
+        ),
+    ),
+    Kpi(
+        name="requests_open",
+        group="Requests",
+        question="How many requests are waiting for an answer?",
+        help="Requests that are new, waiting or active now; those older than the horizon are not counted.",
+        unit=Unit.REQUESTS,
+        suffix="",
+        better=Better.LOWER,
+        labels=("channel",),
+        measures=(OPEN,),
+        reading=level(OPEN),
+        alert=DriftAlert("Look which channel grew, and whether requests_resolved fell with it.", 0.3),
+        example=Example(
+            "One request is open, by phone.",
+            _TICKET,
+            _AT,
+            {
+                'flowmetrics_requests_open{value_stream="shop",channel="phone"}': 1,
+                'flowmetrics_requests_open{value_stream="shop",channel="all"}': 1,
+            },
+        ),
+    ),
+    Kpi(
+        name="requests_resolved",
+        group="Requests",
+        question="How many requests are resolved?",
+        help="Requests whose current run of done began in the window.",
+        unit=Unit.REQUESTS,
+        suffix="",
+        better=Better.HIGHER,
+        labels=("channel", "window"),
+        measures=(RESOLVED,),
+        reading=count_per_window(RESOLVED),
+        alert=DriftAlert("Look whether fewer requests came in; if not, look at the oldest open ones.", 0.3),
+        example=Example(
+            "Solved twice, but only the latest solution counts.",
+            _TICKET,
+            _AT,
+            {'flowmetrics_requests_resolved{value_stream="shop",channel="email",window="1d"}': 1},
+        ),
+    ),
+)

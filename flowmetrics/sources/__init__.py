@@ -1,0 +1,1 @@
+"""The kinds of senders: each file turns what one of them says into events."""

@@ -1,0 +1,105 @@
+"""Native events: structured CloudEvents 1.0 JSON, decoded in one pass and judged by the stored arrival stamp.
+
+The decoder is the fast path. When it refuses, `_diagnose` reads the same bytes slowly to find the reason; the two
+never disagree, because the slow path only chooses among refusals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from flowmetrics.configuration import Survey
+from flowmetrics.errors import Reason, Rejection, nearest
+from flowmetrics.events import EVENT_TYPES, Event, ResponseEvent, sequence_number
+from flowmetrics.instants import instant_of, instant_text
+from flowmetrics.limits import AHEAD_US_MAX, EVENT_BYTES_MAX
+from flowmetrics.source import Delivery
+
+_decode: Final = msgspec.json.Decoder(Event).decode
+_MISSING: Final = re.compile(r"missing required field `(\w+)`")
+_ENVELOPE: Final = ("specversion", "id", "source", "type")
+_SEQUENCE_MAX: Final = 2**63
+
+
+class CloudEvents:
+    """The source of native events; `surveys` are the scales that answers are held against.
+
+    >>> line = b'{"specversion":"1.0","id":"1","source":"s","type":"flowmetrics.item.v1",' + (
+    ...     b'"time":"2025-01-01T00:00:00Z","data":{"item":"A-1","value_stream":"shop"}}')
+    >>> CloudEvents({}).read(Delivery(line, 2**60)).reason.value
+    'missing_field'
+    """
+
+    def __init__(self, surveys: Mapping[str, Survey]) -> None:
+        self._surveys = surveys
+
+    def read(self, delivery: Delivery) -> Event | Rejection:
+        """The event, or the first reason of the closed list that applies."""
+        body = delivery.body
+        if len(body) > EVENT_BYTES_MAX:
+            return Rejection(Reason.TOO_LARGE, f"{len(body)} bytes; at most {EVENT_BYTES_MAX} are taken")
+        try:
+            event: Event = _decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            return _diagnose(body, str(error))
+        moment = event.time
+        if moment.tzinfo is None:
+            return Rejection(Reason.TIME_WITHOUT_OFFSET, f"time {moment.isoformat()} has no offset; add Z or +hh:mm")
+        if event.sequence is not None and not _is_sequence(event.sequence):
+            return Rejection(Reason.WRONG_TYPE, f"sequence {event.sequence!r} is not an integer")
+        at = instant_of(moment)
+        if at < 0:
+            return Rejection(Reason.BAD_TIME, f"time {moment.isoformat()} is before 1970")
+        if at > delivery.arrived_at + AHEAD_US_MAX:
+            arrived = instant_text(delivery.arrived_at)
+            return Rejection(Reason.TOO_FAR_AHEAD, f"time {moment.isoformat()} is over an hour after {arrived}")
+        return self._on_scale(event) if type(event) is ResponseEvent else event
+
+    def _on_scale(self, event: ResponseEvent) -> ResponseEvent | Rejection:
+        survey = self._surveys.get(event.data.survey)
+        if survey is None:
+            hint = nearest(event.data.survey, self._surveys)
+            return Rejection(Reason.UNKNOWN_SURVEY, f'survey "{event.data.survey}" is not configured.{hint}')
+        if not survey.low <= event.data.score <= survey.high:
+            scale = f"{survey.low} to {survey.high}"
+            return Rejection(Reason.SCORE_OFF_SCALE, f"score {event.data.score} is off the scale {scale}")
+        return event
+
+
+def _is_sequence(sequence: int | str) -> bool:
+    try:
+        return -_SEQUENCE_MAX <= sequence_number(sequence) < _SEQUENCE_MAX
+    except ValueError:
+        return False
+
+
+def _diagnose(body: bytes, message: str) -> Rejection:
+    """Why the decoder refused these bytes."""
+    try:
+        event = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return Rejection(Reason.NOT_JSON, f"the bytes are not JSON: {error}")
+    if not isinstance(event, dict):
+        return Rejection(Reason.NOT_CLOUDEVENT, "a CloudEvent is a JSON object")
+    for name in _ENVELOPE:
+        if not isinstance(event.get(name), str) or not event[name]:
+            return Rejection(Reason.NOT_CLOUDEVENT, f'the CloudEvents attribute "{name}" must be a non-empty string')
+    if event["specversion"] != "1.0":
+        return Rejection(Reason.NOT_CLOUDEVENT, f'specversion "{event["specversion"]}" is not 1.0')
+    if event["type"] not in EVENT_TYPES:
+        hint = nearest(event["type"], EVENT_TYPES)
+        return Rejection(Reason.UNKNOWN_TYPE, f'type "{event["type"]}" is not known.{hint}')
+    if event.get("time") is None:
+        return Rejection(Reason.MISSING_FIELD, 'the field "time" is missing')
+    if "`$.time`" in message:
+        return Rejection(Reason.BAD_TIME, f"time {event['time']!r} is not an RFC 3339 time")
+    missing = _MISSING.search(message)
+    if missing:
+        return Rejection(Reason.MISSING_FIELD, f'the field "{missing[1]}" is missing')
+    if "length >= 1" in message:
+        return Rejection(Reason.MISSING_FIELD, f"a required field is empty: {message}")
+    return Rejection(Reason.WRONG_TYPE, message)

@@ -1,0 +1,98 @@
+"""YAML whose every value knows its line, so that a mistake can be shown where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import yaml
+
+from flowmetrics.errors import ConfigurationError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """A node of a YAML file. `name` is the file's, as it is shown in errors; `what` says what the node stands for."""
+
+    name: str
+    what: str
+    node: yaml.Node
+
+    def mistake(self, sentence: str) -> ConfigurationError:
+        """The error to raise: file and line, then the sentence, which gets its full stop where it has none.
+
+        >>> print(read_yaml("a: 1\\nb: 2", "map.yaml").entries({"a": "A", "b": "B"})["b"].mistake("B must be 3"))
+        map.yaml:2: B must be 3.
+        """
+        stop = "" if sentence.endswith((".", "?")) else "."
+        return ConfigurationError(f"{self.name}:{self.node.start_mark.line + 1}: {sentence}{stop}")
+
+    def entries(self, known: Mapping[str, str], required: Collection[str] = ()) -> dict[str, Marked]:
+        """The values of a mapping by key; `known` says what each key stands for.
+
+        Raises ConfigurationError where a key is unknown, given twice or missing.
+        """
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.mistake(f"{self.what} must be keys with values: {', '.join(known)}")
+        found: dict[str, Marked] = {}
+        for key_node, node in self.node.value:
+            key = Marked(self.name, "a key", key_node).text()
+            place = Marked(self.name, known.get(key, key), key_node)
+            if key not in known:
+                raise place.mistake(f'{self.what} takes {", ".join(known)}, not "{key}".{nearest(key, known)}')
+            if key in found:
+                raise place.mistake(f'{self.what} gives "{key}" twice; keep one')
+            found[key] = Marked(self.name, known[key], node)
+        for key in required:
+            if key not in found:
+                raise self.mistake(f'{self.what} has no "{key}"; add it')
+        return found
+
+    def pairs(self) -> dict[str, Marked]:
+        """The values of a mapping whose keys are free. Raises ConfigurationError."""
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.mistake(f"{self.what} must be names with values")
+        keys = [Marked(self.name, "a key", key).text() for key, _ in self.node.value]
+        return self.entries({key: f"{self.what}.{key}" for key in keys})
+
+    def elements(self) -> list[Marked]:
+        """The values of a list. Raises ConfigurationError."""
+        if not isinstance(self.node, yaml.SequenceNode):
+            raise self.mistake(f"{self.what} must be a list")
+        return [Marked(self.name, f"{self.what}[{n}]", node) for n, node in enumerate(self.node.value)]
+
+    def text(self) -> str:
+        """A scalar as it is written, also where YAML reads another type. Raises ConfigurationError."""
+        if not isinstance(self.node, yaml.ScalarNode) or not self.node.value:
+            raise self.mistake(f"{self.what} must be a text that is not empty")
+        return str(self.node.value)
+
+    def scalar(self) -> object:
+        """A scalar as YAML reads it. Raises ConfigurationError."""
+        if not isinstance(self.node, yaml.ScalarNode):
+            raise self.mistake(f"{self.what} must be one value")
+        try:
+            value: object = yaml.constructor.SafeConstructor().construct_object(self.node)
+        except (yaml.YAMLError, ValueError):
+            raise self.mistake(f'{self.what} "{self.node.value}" cannot be read as a value; quote it') from None
+        return value
+
+
+def read_yaml(text: str, name: str) -> Marked:
+    """The root of a YAML text. Raises ConfigurationError with the line where it breaks, also where it is empty."""
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise _broken(name, mark.line if mark else 0, error.problem or error.context or "no reason given") from None
+    except yaml.reader.ReaderError as error:
+        raise _broken(name, text.count("\n", 0, error.position), error.reason) from None
+    except RecursionError:
+        raise _broken(name, 0, "it is nested too deeply") from None
+    if node is None:
+        raise ConfigurationError(f"{name}:1: the file is empty.")
+    return Marked(name, "the file", node)
+
+
+def _broken(name: str, line: int, reason: str) -> ConfigurationError:
+    return ConfigurationError(f"{name}:{line + 1}: this is not YAML: {reason}.")

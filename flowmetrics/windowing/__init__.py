@@ -1,0 +1,1 @@
+"""How amounts lie on the axis of time: bins of values, panes of bins, windows over panes."""

@@ -63,6 +63,8 @@ class Entity:
     ahead_us: Callable[[Configuration], int]
     mentions: Callable[[Any], Iterable[str]]
     """The keys of other entities that this one says something about, as last told."""
+    symmetric: bool
+    """Whether a link joins both ends into one (aliases), or makes one end read the other (duplicates)."""
 
     def key(self, name: str) -> str:
         """The key of one entity of this kind, as it is used on topics and in the store."""

@@ -6,9 +6,9 @@ A mistake in our own code is an `assert`; it has no class here.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from collections.abc import Iterable
 
 
 class Reason(enum.Enum):

@@ -12,7 +12,7 @@ from flowmetrics.windowing.bins import Ranked, bin_duration_us
 
 
 def declared_labels(view: View, measure: Measure) -> list[tuple[str, ...]]:
-    """Label sets shown at zero from the start: the total, and the four item types, where the stream has any or is named.
+    """Label sets shown at zero: the total and the four item types, where the stream has any or is declared.
 
     Label sets that nobody declared are shown while something lies in them.
     """
@@ -62,7 +62,7 @@ def percentiles_per_window(measure: Measure, total: int = 0) -> Reading:
 def _percentiles(view: View, ranked: Ranked, labels: tuple[str, ...]) -> Iterator[Point]:
     for percentile in view.configuration.percentiles:
         seconds = bin_duration_us(ranked.percentile(percentile)) / SECOND_US
-        lower, upper = (bin_duration_us(b) / SECOND_US for b in bounds) if (
-            bounds := ranked.bounds(percentile)
-        ) else (None, None)
+        lower, upper = (
+            (bin_duration_us(b) / SECOND_US for b in bounds) if (bounds := ranked.bounds(percentile)) else (None, None)
+        )
         yield Point((*labels, f"p{percentile}"), seconds, ranked.total, lower, upper)

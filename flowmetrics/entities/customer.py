@@ -299,5 +299,12 @@ def aliases(history: CustomerHistory) -> Iterable[str]:
 
 
 CUSTOMER: Final = Entity(
-    "customer", CustomerHistory, CustomerHistory, 4, read_customer, lambda configuration: AHEAD_US, aliases
+    "customer",
+    CustomerHistory,
+    CustomerHistory,
+    4,
+    read_customer,
+    lambda configuration: AHEAD_US,
+    aliases,
+    symmetric=True,
 )

@@ -131,4 +131,4 @@ def ahead_us(configuration: Configuration) -> int:
     return configuration.horizon_us
 
 
-REQUEST = Entity("request", RequestHistory, RequestHistory, 1, read_request, ahead_us, duplicates)
+REQUEST = Entity("request", RequestHistory, RequestHistory, 1, read_request, ahead_us, duplicates, symmetric=False)

@@ -27,12 +27,18 @@ from flowmetrics.limits import FACTS_PER_HISTORY_MAX
 class Transition(Protocol):
     """A fact that names a state; histories keep them in order of time, sequence, id, source and body."""
 
-    at: int
-    sequence: int
-    id: str
-    source: str
-    value_stream: str
-    state: str
+    @property
+    def at(self) -> int: ...
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def value_stream(self) -> str: ...
+    @property
+    def state(self) -> str: ...
 
 
 T = TypeVar("T", bound=Transition)

@@ -181,4 +181,4 @@ def ahead_us(configuration: Configuration) -> int:
     return configuration.horizon_us
 
 
-WORK_ITEM = Entity("item", ItemHistory, ItemHistory, 1, read_item, ahead_us, lambda history: ())
+WORK_ITEM = Entity("item", ItemHistory, ItemHistory, 1, read_item, ahead_us, lambda history: (), symmetric=False)

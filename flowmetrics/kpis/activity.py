@@ -14,7 +14,7 @@ from typing import Final
 from flowmetrics.entities.customer import CUSTOMER, DAYS, RECENCY, CustomerStory
 from flowmetrics.entities.slots import slot_begin, slot_end
 from flowmetrics.entity import Place
-from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Unit, Point, ratio_point
+from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit, ratio_point
 from flowmetrics.readings import count_per_window
 from flowmetrics.view import View
 

@@ -84,7 +84,11 @@ ADOPTION_KPIS: Final = (
             },
         ),
         companions=(
-            Companion("flowmetrics_adopted_users", "Eligible people who used the feature in the window.", lambda p: p.part),
+            Companion(
+                "flowmetrics_adopted_users",
+                "Eligible people who used the feature in the window.",
+                lambda p: p.part,
+            ),
             Companion(
                 "flowmetrics_eligible_users",
                 "People eligible for the feature: as configured, else those active in the window.",

@@ -1,9 +1,9 @@
 """Flow KPIs of work items, after the Flow Framework: time, velocity, efficiency, load, distribution; age and reopens.
 
-    native    Backlog    Ready     Doing     Done      Doing     Done
-    state     NEW        WAITING   ACTIVE    DONE      ACTIVE    DONE
-    clock     ─          ═════════════════   ─         ═══════   stops
-              created    start               1st done  reopen    done: velocity and flow time lie in this pane
+native    Backlog    Ready     Doing     Done      Doing     Done
+state     NEW        WAITING   ACTIVE    DONE      ACTIVE    DONE
+clock     ─          ═════════════════   ─         ═══════   stops
+          created    start               1st done  reopen    done: velocity and flow time lie in this pane
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flowmetrics.entities.work_item import WORK_ITEM, ItemStory
 from flowmetrics.entity import Place
 from flowmetrics.instants import SECOND_US
 from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit, ratio_point
-from flowmetrics.readings import count_per_window, declared_labels, level, percentiles_per_window
+from flowmetrics.readings import count_per_window, declared_labels, percentiles_per_window
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import Ranked, duration_bin
 
@@ -90,26 +90,24 @@ def _read_efficiency(view: View) -> Iterator[Point]:
 def _read_load(view: View) -> Iterator[Point]:
     counts = view.counts(LOAD.name, view.horizon, total=0)
     states = [_LOAD_STATES[s] for s in sorted(view.configuration.stream(view.value_stream).load)]
-    kinds = [*dict.fromkeys([*(k[0] for k in declared_labels(view, DONE)), *(k for k, _ in counts)])]
+    kinds = list(dict.fromkeys([*(k[0] for k in declared_labels(view, DONE)), *(k for k, _ in counts)]))
     zeros = {(kind, state): 0 for kind in kinds for state in states}
     for labels, n in {**zeros, **counts}.items():
         yield Point(labels, float(n), n)
 
 
 def _read_age(view: View) -> Iterator[Point]:
-    panes: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+    panes: dict[str, dict[int, int]] = defaultdict(dict)
     for (item_type, _state), series in view.series(LOAD.name):
         for pane, n in series.by_pane(view.horizon):
-            panes[item_type][-pane] += n
-            panes[ALL][-pane] += n
+            for label in (item_type, ALL):
+                panes[label][-pane] = panes[label].get(-pane, 0) + n
     width_us = view.configuration.resolution_us
     for item_type, ages in panes.items():
         ranked = Ranked(ages)
         for percentile in view.configuration.percentiles if ranked.total else ():
             middle = -ranked.percentile(percentile) * width_us - width_us // 2
-            yield Point(
-                (item_type, f"p{percentile}"), max(0.0, (view.now - middle) / SECOND_US), ranked.total
-            )
+            yield Point((item_type, f"p{percentile}"), max(0.0, (view.now - middle) / SECOND_US), ranked.total)
 
 
 _ONE_ITEM: Final = (

@@ -49,9 +49,7 @@ def _read_resolution(view: View) -> Iterator[Point]:
     for kind, measure in (("first", FIRST), ("full", FULL)):
         for point in percentiles_per_window(measure)(view):
             channel, window, percentile = point.labels
-            yield Point(
-                (channel, kind, window, percentile), point.value, point.samples, point.lower, point.upper
-            )
+            yield Point((channel, kind, window, percentile), point.value, point.samples, point.lower, point.upper)
 
 
 _TICKET: Final = (

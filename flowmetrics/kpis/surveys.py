@@ -10,12 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Final
 
 from flowmetrics.configuration import ALL, NONE, Survey
 from flowmetrics.entities.customer import ANSWERS, CUSTOMER, Answer, CustomerStory, answer_order
 from flowmetrics.entity import Place
-from flowmetrics.kpi import NORMAL_95, Better, Companion, DriftAlert, Example, Kpi, Measure, Point, Unit, wilson
+from flowmetrics.kpi import (
+    NORMAL_95,
+    Better,
+    Companion,
+    DriftAlert,
+    Example,
+    Kpi,
+    Measure,
+    Point,
+    Unit,
+    wilson,
+)
 from flowmetrics.view import Bins, View
 
 
@@ -44,7 +54,11 @@ def net_promoter(bins: Bins, survey: Survey) -> tuple[float, float, float]:
     p, d = (promoters + 0.75) / (n + 3), (detractors + 0.75) / (n + 3)
     half = NORMAL_95 * math.sqrt((p + d - (p - d) ** 2) / (n + 3))
     middle = p - d
-    return 100 * (promoters - detractors) / n, max(-100.0, 100 * (middle - half)), min(100.0, 100 * (middle + half))
+    return (
+        100 * (promoters - detractors) / n,
+        max(-100.0, 100 * (middle - half)),
+        min(100.0, 100 * (middle + half)),
+    )
 
 
 def top_box(bins: Bins, survey: Survey) -> tuple[float, float, float]:

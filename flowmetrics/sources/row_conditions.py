@@ -151,7 +151,12 @@ def _call(node: ast.Call) -> Read:
         raise ValueError(f'the condition calls "{name}"; only {", ".join(_FUNCTIONS)} are known.{hint}')
     last = node.args[-1] if node.args else None
     takes = 1 if name == "field" else 2
-    if node.keywords or len(node.args) != takes or not isinstance(last, ast.Constant) or not isinstance(last.value, str):
+    if (
+        node.keywords
+        or len(node.args) != takes
+        or not isinstance(last, ast.Constant)
+        or not isinstance(last.value, str)
+    ):
         form = 'field("Issue Type")' if name == "field" else f'{name}(state, "In*")'
         raise ValueError(f'the condition holds "{ast.unparse(node)}"; write it as in {form}')
     if name == "field":

@@ -79,7 +79,9 @@ def _parser(form: str) -> _Parse:
         return _FORMATS[form]
     if "%" not in form:
         known = ", ".join(_FORMATS)
-        raise ValueError(f'the format "{form}" is not one of {known} or a pattern such as %d.%m.%Y.{nearest(form, _FORMATS)}')
+        raise ValueError(
+            f'the format "{form}" is not one of {known} or a pattern such as %d.%m.%Y.{nearest(form, _FORMATS)}'
+        )
     try:
         datetime.strptime(_TRIAL.strftime(form), form)  # noqa: DTZ007 - only whether it can be read
     except (ValueError, re.error) as error:

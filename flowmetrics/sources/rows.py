@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
-from decimal import Decimal
-from hashlib import blake2b
 from typing import Final, TypeVar
 
 import msgspec
@@ -18,7 +15,7 @@ from flowmetrics.events import EVENT_TYPES
 from flowmetrics.sources.marked_yaml import Marked, read_yaml
 from flowmetrics.sources.row_conditions import Condition, compile_condition
 from flowmetrics.sources.row_times import RowTime, row_time, zone_named
-from flowmetrics.sources.row_values import Read, Row, converter, members, path_reader, template, text_of
+from flowmetrics.sources.row_values import Read, Row, converter, path_reader, template, text_of
 
 _T = TypeVar("_T")
 

@@ -83,4 +83,4 @@ class Ranked:
         share, n = percentile / 100, self.total
         half = 1.96 * math.sqrt(n * share * (1 - share))
         low, high = math.floor(n * share - half), math.ceil(n * share + half) + 1
-        return (self.at(low), self.at(high)) if 1 <= low and high <= n else None
+        return (self.at(low), self.at(high)) if low >= 1 and high <= n else None

@@ -1,0 +1,1 @@
+"""The steps of the engine, pure: decode, track, tally, read. `flowmetrics.topology` says how they are joined."""

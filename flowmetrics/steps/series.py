@@ -1,0 +1,70 @@
+"""The numbers of series: a series is a measure, a value stream and label values; a number stands for it in stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, TypeAlias
+
+from flowmetrics.limits import LABEL_CHARACTERS_MAX, SERIES_MAX
+
+Series: TypeAlias = tuple[str, ...]
+"""(measure, value stream, label values …)"""
+
+
+class SeriesTable:
+    """Numbers for series, given in order of appearance and kept for good.
+
+    >>> table = SeriesTable(())
+    >>> table.number(("flow_load", "shop", "defect", "active")), table.series(0)[1]
+    (0, 'shop')
+    """
+
+    FULL: Final = ("overflow", "", "")
+
+    def __init__(self, known: Iterable[tuple[int, Series]]) -> None:
+        self._numbers: dict[Series, int] = {}
+        self._series: dict[int, Series] = {}
+        self._told: dict[Series, int] = {}
+        for number, series in known:
+            self._numbers[series] = number
+            self._series[number] = series
+        self._next = max(self._series, default=-1) + 1
+        self.new: list[tuple[int, Series]] = []
+        """Numbers given since the list was last emptied: what a checkpoint has to store."""
+
+    def number(self, series: Series) -> int:
+        """The number of a series; a new one when it was never seen. Overlong labels are cut first."""
+        try:
+            return self._told[series]
+        except KeyError:
+            if len(self._told) > SERIES_MAX:
+                self._told.clear()
+            number = self._told[series] = self._number(tuple(word[:LABEL_CHARACTERS_MAX] for word in series))
+            return number
+
+    def series(self, number: int) -> Series:
+        """The series of a number."""
+        return self._series[number]
+
+    def _number(self, series: Series) -> int:
+        known = self._numbers.get(series)
+        if known is not None:
+            return known
+        if self._next >= SERIES_MAX:
+            series = (series[0], *self.FULL[1:])
+            if series in self._numbers:
+                return self._numbers[series]
+        number, self._next = self._next, self._next + 1
+        self._numbers[series] = number
+        self._series[number] = series
+        self.new.append((number, series))
+        return number
+
+    def taken(self) -> list[tuple[int, Series]]:
+        """The numbers given since the last call; from then on they count as stored."""
+        new, self.new = self.new, []
+        return new
+
+    def items(self) -> Iterable[tuple[int, Series]]:
+        """Every number and its series."""
+        return self._series.items()

@@ -215,6 +215,12 @@ class Configuration:
         found = self._streams.first(name)
         return _ANY_STREAM if found is None else self.value_streams[int(found)][1]
 
+    @cached_property
+    def grain_us(self) -> int:
+        """The grain of stored activity: 5 minutes, or the resolution where that is no multiple of it."""
+        five_us = 5 * MINUTE_US
+        return self.resolution_us if self.resolution_us % five_us else five_us
+
     @property
     def longest_us(self) -> int:
         """The longest window: over it retention is read."""

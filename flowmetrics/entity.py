@@ -9,9 +9,10 @@ configuration is by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from flowmetrics.configuration import Configuration
 
@@ -22,24 +23,35 @@ Place: TypeAlias = tuple[tuple[str, ...], int, int, int]
 """(value stream and labels, instant, bin, amount): a contribution before it has a series number and a pane."""
 
 
-NOTHING: Final = 0
-CONFLICT: Final = 1 << 16
-"""Bit of `History.add`: another fact has the same id and source and another body; both stay."""
+Part: TypeAlias = str
+"""A part of a history that is read and emitted by itself: a facet, and for some facets a value stream."""
+
+Counted: TypeAlias = Counter[tuple[str, ...]]
+"""What the engine counts on the way: (counter, label values …)."""
 
 
 class History(Protocol):
-    """The facts of one entity, and what they contributed last, one list for each facet."""
+    """The facts of one entity, and what each part of them contributed last.
 
-    emitted: list[list[Contribution]]
-    cut: bool
+    `mentioned` are the keys of the entities that ever said something about this one.
+    """
+
+    emitted: dict[Part, list[Contribution]]
     mentioned: list[str]
 
-    def add(self, event: Any, at: int, configuration: Configuration) -> int:
+    def add(self, event: Any, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join one event of this entity to the facts; idempotent, and the same in any order.
 
-        Returns the facets that changed, as bits: bit 0 is the first. An entity with much to tell has several facets,
-        so that what happens often is cheap; each measure reads one.
+        Returns the parts that changed, so that what happens often costs little; empty when nothing did.
         """
+        ...
+
+    def parts(self) -> Sequence[Part]:
+        """Every part that has something to contribute."""
+        ...
+
+    def mentions(self) -> Sequence[str]:
+        """The keys of other entities that this one says something about, as last told."""
         ...
 
     def last_at(self) -> int:
@@ -51,20 +63,16 @@ class History(Protocol):
 class Entity:
     """A kind of thing with a history: how its keys begin, what it stores, and how the facts are read.
 
-    `read` gives the story that measures place on the axis of time; None when there is nothing to tell. `ahead_us` is
-    how far beyond the latest fact a contribution may be dated.
+    `read` gives the story that measures place on the axis of time, for one part of the history and the histories lent
+    to it; None when there is nothing to tell. `ahead_us` is how far beyond the latest fact a contribution may be dated.
+    `symmetric`: a link joins both ends into one (aliases), or makes one end read the other (duplicates).
     """
 
     prefix: str
-    history: Callable[[], History]
-    history_type: type[Any]
-    facets: int
-    read: Callable[[Any, Configuration, Mapping[str, Any]], Any]
+    history: type[Any]
+    read: Callable[[Any, Configuration, Part, Mapping[str, Any]], Any]
     ahead_us: Callable[[Configuration], int]
-    mentions: Callable[[Any], Iterable[str]]
-    """The keys of other entities that this one says something about, as last told."""
-    symmetric: bool
-    """Whether a link joins both ends into one (aliases), or makes one end read the other (duplicates)."""
+    symmetric: bool = False
 
     def key(self, name: str) -> str:
         """The key of one entity of this kind, as it is used on topics and in the store."""

@@ -16,6 +16,10 @@ DAY_US: Final = 24 * HOUR_US
 
 _UNITS_US: Final = {"s": SECOND_US, "m": MINUTE_US, "h": HOUR_US, "d": DAY_US, "w": 7 * DAY_US}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhdw])")
+_QUARTER_US: Final = 15 * MINUTE_US
+"""Since 1972 every midnight of every zone lies on a quarter of an hour; earlier ones are looked up each time."""
+_QUARTERS_MAX: Final = 100_000
+
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -99,6 +103,7 @@ class Calendar:
         self.zone = zone
         self._zone = ZoneInfo(zone)
         self._begins: dict[int, int] = {}
+        self._days: dict[int, int] = {}
 
     def begin(self, day: int) -> int:
         """The first instant of a day."""
@@ -109,9 +114,16 @@ class Calendar:
 
     def day(self, instant: int) -> int:
         """The number of the day that holds an instant."""
-        day = instant // DAY_US - 1  # no zone is more than a day behind UTC
-        while instant >= self.begin(day + 1):
-            day += 1
+        quarter = instant // _QUARTER_US
+        day = self._days.get(quarter)
+        if day is None:
+            day = instant // DAY_US - 1  # no zone is more than a day behind UTC
+            while instant >= self.begin(day + 1):
+                day += 1
+            if self.begin(day) % _QUARTER_US == 0 == self.begin(day + 1) % _QUARTER_US:
+                if len(self._days) >= _QUARTERS_MAX:
+                    self._days.clear()
+                self._days[quarter] = day
         return day
 
     def _first_instant(self, day: int) -> int:

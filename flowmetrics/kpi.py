@@ -40,14 +40,14 @@ class Better(enum.Enum):
 class Measure:
     """One kind of series: which entities contribute to it, where, and under which labels besides the value stream.
 
-    `facet` is the bit of the history that it reads; `places` is a pure function of the story of an entity.
+    `facet` is the part of the history that it reads, "" for the whole; `places` is a pure function of its story.
     """
 
     name: str
     entity: Entity
     labels: tuple[str, ...]
     places: Callable[[Any], Iterable[Place]]
-    facet: int = 1
+    facet: str = ""
     distinct: bool = False
     """Whether it counts distinct people, who must not be counted twice under a shared overflow label."""
 

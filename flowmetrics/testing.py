@@ -35,7 +35,8 @@ class Histories(dict[str, History]):
     """Histories in memory; a fresh one for a key never seen."""
 
     def __missing__(self, key: str) -> History:
-        history = self[key] = entity_of(key).history()
+        history: History = entity_of(key).history()
+        self[key] = history
         return history
 
 

@@ -7,7 +7,7 @@ Each of these is a function of the set of facts, so union, order and repetition 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -15,9 +15,9 @@ import msgspec
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.entities.slots import insert_slot, slot_begin, slot_of
-from flowmetrics.entity import NOTHING, Contribution, Entity
+from flowmetrics.entity import Contribution, Counted, Entity, Part
 from flowmetrics.events import ActivityEvent, CustomerEvent, EraseEvent, Event, ResponseEvent, sequence_number
-from flowmetrics.instants import DAY_US, MINUTE_US
+from flowmetrics.instants import DAY_US
 from flowmetrics.limits import (
     ANSWERS_PER_SURVEY_MAX,
     FEATURES_PER_CUSTOMER_MAX,
@@ -25,11 +25,12 @@ from flowmetrics.limits import (
     MILESTONES_PER_NAME_MAX,
 )
 
-RECENCY: Final = 1
-DAYS: Final = 2
-MILESTONES: Final = 4
-ANSWERS: Final = 8
-EVERYTHING: Final = RECENCY | DAYS | MILESTONES | ANSWERS
+RECENCY: Final = "recency"
+"""Facet read per value stream: when the person was there last. Part `recency:STREAM`."""
+DAYS: Final = "days"
+"""Facet read per value stream: the local days on which the person was active. Part `days:STREAM`."""
+MILESTONES: Final = "milestones"
+ANSWERS: Final = "answers"
 
 AHEAD_US: Final = 40 * DAY_US
 """Retention over days 30 to 36 is known at the end of the 37th day, which may be 25 hours long."""
@@ -70,90 +71,102 @@ class CustomerHistory(msgspec.Struct, array_like=True):
     aliases: tuple[Order, list[str]] | None = None
     erased_at: int = -1
     latest_at: int = -1
-    emitted: list[list[Contribution]] = []
-    cut: bool = False
+    emitted: dict[Part, list[Contribution]] = {}
     mentioned: list[str] = []
 
-    def add(self, event: Event, at: int, configuration: Configuration) -> int:
+    def add(self, event: Event, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join one event; the resolution gives the grain of activity, the horizon how far back it is kept."""
         if at <= self.erased_at:
-            return NOTHING
+            return ()
         if at > self.latest_at:
             self.latest_at = at
         if type(event) is ActivityEvent:
-            return self._act(event, at, configuration) if at >= _day_after(self.erased_at) else NOTHING
+            return self._act(event, at, configuration, counted) if at >= _day_after(self.erased_at) else ()
         if type(event) is ResponseEvent:
-            return self._answer(event, at, configuration)
+            return self._answer(event, at, counted)
         if type(event) is CustomerEvent:
             return self._learn(event, at)
         assert type(event) is EraseEvent
         return self._erase(at, configuration)
 
+    def parts(self) -> Sequence[Part]:
+        """Recency and days of each value stream, milestones, answers."""
+        streams = {*self.activity, *self.known}
+        return [*(f"{facet}:{s}" for facet in (RECENCY, DAYS) for s in streams), MILESTONES, ANSWERS]
+
+    def mentions(self) -> Sequence[str]:
+        """The keys of the other ids of this person, as last told under this id."""
+        return [f"customer:{alias}" for alias in self.aliases[1]] if self.aliases else ()
+
     def last_at(self) -> int:
         """The instant of the latest fact; -1 while the person was only mentioned."""
         return self.latest_at
 
-    def _act(self, event: ActivityEvent, at: int, configuration: Configuration) -> int:
+    def _act(self, event: ActivityEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         told = event.data
         if told.actor != "human":
-            return NOTHING
-        changed = NOTHING
-        if told.segment is not None:
-            changed = self._set("segment", told.segment, event, at)
-        grain_us = grain(configuration)
+            return ()
+        stream = told.value_stream
+        grain_us = configuration.grain_us
         slot = slot_of(at, grain_us)
-        slots = self.activity.get(told.value_stream)
+        slots = self.activity.get(stream)
         if slots is None:
-            slots = self.activity[told.value_stream] = []
+            slots = self.activity[stream] = []
         newest = slots[-1] if slots else -1
+        parts: Sequence[Part] = ()
         if slot != newest and insert_slot(slots, slot, grain_us):
-            changed |= RECENCY | DAYS
+            parts = (f"{RECENCY}:{stream}", f"{DAYS}:{stream}")
             if slot > newest >= 0:
                 day = configuration.calendar.day
                 if day(slot_begin(slot, grain_us)) == day(slot_begin(newest, grain_us)):
-                    changed &= ~DAYS
+                    parts = parts[:1]
                 _drop_old(slots, slot_of(at - kept_us(configuration), grain_us))
-        if told.feature:
-            uses = self.features.setdefault(told.value_stream, {})
-            if slot > uses.get(told.feature, -1):
-                uses[told.feature] = slot
-                changed |= RECENCY
-                if len(uses) > FEATURES_PER_CUSTOMER_MAX:
-                    self.cut = True
-                    del uses[min(uses, key=lambda name: (uses[name], name))]
-        return changed
+        if told.feature and self._use(told.feature, stream, slot, counted) and not parts:
+            parts = (f"{RECENCY}:{stream}",)
+        if told.segment is not None and self._set("segment", told.segment, event, at):
+            parts = self.parts()
+        return parts
 
-    def _learn(self, event: CustomerEvent, at: int) -> int:
+    def _use(self, feature: str, stream: str, slot: int, counted: Counted) -> bool:
+        uses = self.features.get(stream)
+        if uses is None:
+            uses = self.features[stream] = {}
+        if slot <= uses.get(feature, -1):
+            return False
+        uses[feature] = slot
+        if len(uses) > FEATURES_PER_CUSTOMER_MAX:
+            counted["histories_cut", "features"] += 1
+            del uses[min(uses, key=lambda name: (uses[name], name))]
+        return True
+
+    def _learn(self, event: CustomerEvent, at: int) -> Sequence[Part]:
         told = event.data
-        changed = NOTHING
+        changed = False
         for name in ("segment", "plan", "account", "kind"):
             value = getattr(told, name)
             if value is not None:
                 changed |= self._set(name, value, event, at)
         if told.value_stream and at > self.known.get(told.value_stream, -1):
             self.known[told.value_stream] = at
-            changed |= RECENCY
+            changed = True
         if told.milestone:
             instants = self.milestones.setdefault(told.milestone, {}).setdefault(told.value_stream or "", [])
             if at not in instants:
                 instants.append(at)
                 instants.sort()
                 del instants[MILESTONES_PER_NAME_MAX:]
-                changed |= MILESTONES
+                changed = True
         if told.aliases is not None:
-            order = (at, sequence_number(event.sequence), event.id, event.source)
-            if self.aliases is None or (order, told.aliases) > self.aliases:
-                self.aliases = (order, told.aliases)
-                changed |= EVERYTHING
-        return changed
+            word = (_event_order(event, at), told.aliases)
+            if self.aliases is None or word > self.aliases:
+                self.aliases = word
+                changed = True
+        return self.parts() if changed else ()
 
-    def _answer(self, event: ResponseEvent, at: int, configuration: Configuration) -> int:
+    def _answer(self, event: ResponseEvent, at: int, counted: Counted) -> Sequence[Part]:
         told = event.data
         answer = Answer(
-            at,
-            sequence_number(event.sequence),
-            event.id,
-            event.source,
+            *_event_order(event, at),
             told.value_stream,
             told.survey,
             told.touchpoint or "",
@@ -163,27 +176,27 @@ class CustomerHistory(msgspec.Struct, array_like=True):
         response = told.response or event.id
         held = self.answers.get(response)
         if held is not None and answer_order(held) >= answer_order(answer):
-            return NOTHING
+            return ()
         self.answers[response] = answer
         kin = [r for r, a in self.answers.items() if _kind(a) == _kind(answer)]
         if len(kin) > ANSWERS_PER_SURVEY_MAX:
-            self.cut = True
+            counted["histories_cut", "answers"] += 1
             del self.answers[min(kin, key=lambda r: answer_order(self.answers[r]))]
-        return ANSWERS
+        return (ANSWERS,)
 
-    def _set(self, name: str, value: str, event: ActivityEvent | CustomerEvent, at: int) -> int:
-        word = ((at, sequence_number(event.sequence), event.id, event.source), value)
+    def _set(self, name: str, value: str, event: ActivityEvent | CustomerEvent, at: int) -> bool:
+        word = (_event_order(event, at), value)
         held = self.attributes.get(name)
         if held is not None and held >= word:
-            return NOTHING
+            return False
         self.attributes[name] = word
-        return NOTHING if held is not None and held[1] == value else RECENCY | MILESTONES
+        return True
 
-    def _erase(self, at: int, configuration: Configuration) -> int:
+    def _erase(self, at: int, configuration: Configuration) -> Sequence[Part]:
         """Hide and delete the facts up to `at`."""
+        parts = self.parts()
         self.erased_at = at
-        grain_us = grain(configuration)
-        oldest = 2 * _day_after(at) // grain_us
+        oldest = 2 * _day_after(at) // configuration.grain_us
         self.activity = {v: kept for v, slots in self.activity.items() if (kept := [s for s in slots if s >= oldest])}
         self.features = {v: {f: s for f, s in uses.items() if s >= oldest} for v, uses in self.features.items()}
         self.known = {v: t for v, t in self.known.items() if t > at}
@@ -193,11 +206,11 @@ class CustomerHistory(msgspec.Struct, array_like=True):
             for name, streams in self.milestones.items()
         }
         self.answers = {r: a for r, a in self.answers.items() if a.at > at}
-        return EVERYTHING
+        return parts
 
     def absorb(self, other: CustomerHistory, configuration: Configuration) -> None:
         """Join all facts of another id of the same person."""
-        grain_us = grain(configuration)
+        grain_us = configuration.grain_us
         for stream, slots in other.activity.items():
             for slot in slots:
                 insert_slot(self.activity.setdefault(stream, []), slot, grain_us)
@@ -223,12 +236,6 @@ def _day_after(at: int) -> int:
     return (at // DAY_US + 1) * DAY_US
 
 
-def grain(configuration: Configuration) -> int:
-    """The grain of stored activity in microseconds: 5 minutes, or the resolution where that is finer or odd to it."""
-    five = 5 * MINUTE_US
-    return five if configuration.resolution_us % five == 0 else configuration.resolution_us
-
-
 def kept_us(configuration: Configuration) -> int:
     """How far before the latest fact activity is kept; what is older lies outside every reading."""
     return configuration.horizon_us + AHEAD_US + LATENESS_DAYS * DAY_US
@@ -244,32 +251,49 @@ def answer_order(answer: Answer) -> tuple[int, int, str, str, bytes]:
     return (answer.at, answer.sequence, answer.id, answer.source, msgspec.json.encode(answer))
 
 
+def _event_order(event: Event, at: int) -> Order:
+    return (at, sequence_number(event.sequence), event.id, event.source)
+
+
 def _kind(answer: Answer) -> tuple[str, str, str]:
     return (answer.value_stream, answer.survey, answer.touchpoint)
 
 
 @dataclass(slots=True)
 class CustomerStory:
-    """The facts of a person under all their ids, and the configuration that reads them."""
+    """The facts of a person under all their ids, the configuration that reads them, and the value stream in question.
+
+    `stream` is "" for the facets that are read over all value streams at once.
+    """
 
     facts: CustomerHistory
     configuration: Configuration
+    stream: str
 
     @property
     def grain_us(self) -> int:
         """The grain of the slots of activity."""
-        return grain(self.configuration)
+        return self.configuration.grain_us
 
     def attribute(self, name: str) -> str:
         """The latest word on segment, plan, account or kind; "" when none was said."""
         word = self.facts.attributes.get(name)
         return word[1] if word else ""
 
-    def visits(self, stream: str) -> list[int]:
-        """The slots since the last long silence: somebody silent for longer begins anew."""
-        slots = self.facts.activity[stream]
+    @property
+    def slots(self) -> list[int]:
+        """The slots of activity in the value stream, in order; empty where there was none."""
+        return self.facts.activity.get(self.stream, [])
+
+    def active_days(self) -> list[int]:
+        """The local days of activity in the value stream since the last long silence, in order."""
+        day, grain_us = self.configuration.calendar.day, self.grain_us
+        return list(dict.fromkeys([day(slot_begin(slot, grain_us)) for slot in self._since_silence()]))
+
+    def _since_silence(self) -> list[int]:
+        slots = self.slots
         silence = 2 * (self.configuration.horizon_us + AHEAD_US) // self.grain_us
-        if slots[-1] - slots[0] <= silence:
+        if not slots or slots[-1] - slots[0] <= silence:
             return slots
         gaps = (i for i in range(len(slots) - 1, 0, -1) if slots[i] - slots[i - 1] > silence)
         return slots[next(gaps, 0) :]
@@ -282,29 +306,15 @@ class CustomerStory:
 
 
 def read_customer(
-    history: CustomerHistory, configuration: Configuration, lent: Mapping[str, CustomerHistory]
+    history: CustomerHistory, configuration: Configuration, part: Part, lent: Mapping[str, CustomerHistory]
 ) -> CustomerStory:
-    """The story of a person; `lent` are the histories of their other ids."""
+    """The story of one part of a person; `lent` are the histories of their other ids."""
     if lent:
         union = CustomerHistory()
         for facts in (history, *lent.values()):
             union.absorb(facts, configuration)
         history = union
-    return CustomerStory(history, configuration)
+    return CustomerStory(history, configuration, part.partition(":")[2])
 
 
-def aliases(history: CustomerHistory) -> Iterable[str]:
-    """The keys of the other ids of this person, as last told under this id."""
-    return (CUSTOMER.key(alias) for alias in history.aliases[1]) if history.aliases else ()
-
-
-CUSTOMER: Final = Entity(
-    "customer",
-    CustomerHistory,
-    CustomerHistory,
-    4,
-    read_customer,
-    lambda configuration: AHEAD_US,
-    aliases,
-    symmetric=True,
-)
+CUSTOMER: Final = Entity("customer", CustomerHistory, read_customer, lambda configuration: AHEAD_US, symmetric=True)

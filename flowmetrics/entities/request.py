@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from flowmetrics.configuration import NONE, Configuration, FlowState
-from flowmetrics.entities.transitions import OPEN, join, since_silence, steps
-from flowmetrics.entity import Contribution, Entity
+from flowmetrics.entities.transitions import OPEN, WHOLE, join, since_silence, steps
+from flowmetrics.entity import Contribution, Counted, Entity, Part
 from flowmetrics.events import RequestEvent, sequence_number
-from flowmetrics.limits import FACTS_PER_HISTORY_MAX
 
 
 class RequestFact(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -35,12 +35,11 @@ class RequestHistory(msgspec.Struct, array_like=True):
     """The facts of one request in stored order; `mentioned` are the requests that once said they duplicate it."""
 
     facts: list[RequestFact] = []
-    emitted: list[list[Contribution]] = []
-    cut: bool = False
+    emitted: dict[Part, list[Contribution]] = {}
     mentioned: list[str] = []
 
-    def add(self, event: RequestEvent, at: int, configuration: Configuration) -> int:
-        """Join one event; `configuration` plays no part, since native words are stored."""
+    def add(self, event: RequestEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
+        """Join one event; native words are stored, so the configuration only counts those it does not know."""
         told = event.data
         fact = RequestFact(
             at,
@@ -56,9 +55,18 @@ class RequestHistory(msgspec.Struct, array_like=True):
             told.handle_seconds,
             told.duplicate_of,
         )
-        added = join(self.facts, fact)
-        self.cut = self.cut or len(self.facts) == FACTS_PER_HISTORY_MAX
-        return added
+        return join(self.facts, fact, configuration, counted)
+
+    def parts(self) -> Sequence[Part]:
+        """A request is read as a whole."""
+        return WHOLE
+
+    def mentions(self) -> Sequence[str]:
+        """The key of the request that this one duplicates, as last told."""
+        for fact in reversed(self.facts):
+            if fact.duplicate_of is not None:
+                return (f"request:{fact.duplicate_of}",) if fact.duplicate_of else ()
+        return ()
 
     def last_at(self) -> int:
         """The instant of the latest fact; -1 while it was only mentioned."""
@@ -88,7 +96,7 @@ class RequestStory:
 
 
 def read_request(
-    history: RequestHistory, configuration: Configuration, lent: Mapping[str, RequestHistory]
+    history: RequestHistory, configuration: Configuration, part: Part, lent: Mapping[str, RequestHistory]
 ) -> RequestStory | None:
     """The story of a request; None for a duplicate. `lent` are its duplicates: the earliest creation counts."""
     if not history.facts:
@@ -118,17 +126,9 @@ def read_request(
     return story
 
 
-def duplicates(history: RequestHistory) -> Iterable[str]:
-    """The key of the request that this one duplicates, as last told."""
-    for fact in reversed(history.facts):
-        if fact.duplicate_of is not None:
-            return (REQUEST.key(fact.duplicate_of),) if fact.duplicate_of else ()
-    return ()
-
-
 def ahead_us(configuration: Configuration) -> int:
     """An open request is counted as beyond the horizon one horizon after it was created."""
     return configuration.horizon_us
 
 
-REQUEST = Entity("request", RequestHistory, RequestHistory, 1, read_request, ahead_us, duplicates, symmetric=False)
+REQUEST: Final = Entity("request", RequestHistory, read_request, ahead_us)

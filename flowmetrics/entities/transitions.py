@@ -20,7 +20,7 @@ from typing import Final, Protocol, TypeVar
 import msgspec
 
 from flowmetrics.configuration import Configuration, FlowState, ValueStream
-from flowmetrics.entity import CONFLICT, NOTHING
+from flowmetrics.entity import Counted, Part
 from flowmetrics.limits import FACTS_PER_HISTORY_MAX
 
 
@@ -43,28 +43,34 @@ class Transition(Protocol):
 
 T = TypeVar("T", bound=Transition)
 
-CHANGED: Final = 1
-"""The one facet of an entity that is read as a whole."""
+WHOLE: Final = ("",)
+"""The one part of an entity that is read as a whole."""
 
 OPEN: Final = frozenset({FlowState.NEW, FlowState.WAITING, FlowState.ACTIVE})
 _KEEPS_STATE: Final = frozenset({FlowState.UNMAPPED, FlowState.NOTE})
 
 
-def join(facts: list[T], fact: T) -> int:
+def join(facts: list[T], fact: T, configuration: Configuration, counted: Counted) -> Sequence[Part]:
     """Put a fact in its place among `facts`, once. Two bodies under one id are two facts.
 
     A history too long keeps its first and its last half, which is the same set in any order of arrival.
     """
     if fact in facts:
-        return NOTHING
-    conflict = any(f.id == fact.id and f.source == fact.source for f in facts)
+        return ()
+    for other in facts:
+        if other.id == fact.id and other.source == fact.source:
+            counted["conflicting_ids", fact.source] += 1
+            break
     if facts and (fact.at, fact.sequence) > (facts[-1].at, facts[-1].sequence):
         facts.append(fact)
     else:
         insort(facts, fact, key=_stored_order)
     if len(facts) > FACTS_PER_HISTORY_MAX:
+        counted["histories_cut", "facts"] += 1
         del facts[FACTS_PER_HISTORY_MAX // 2]
-    return CHANGED | CONFLICT if conflict else CHANGED
+    if configuration.stream(fact.value_stream).state(fact.state) is FlowState.UNMAPPED:
+        counted["unmapped", fact.source, "state"] += 1
+    return WHOLE
 
 
 def steps(facts: Sequence[T], configuration: Configuration) -> Iterator[tuple[T, ValueStream, FlowState, bool]]:

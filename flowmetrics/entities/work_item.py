@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import msgspec
 
-from flowmetrics.configuration import Configuration, FlowState, ValueStream
-from flowmetrics.entities.transitions import OPEN, join, since_silence, steps
-from flowmetrics.entity import Contribution, Entity
+from flowmetrics.configuration import UNMAPPED, Configuration, FlowState, ValueStream
+from flowmetrics.entities.transitions import OPEN, WHOLE, join, since_silence, steps
+from flowmetrics.entity import Contribution, Counted, Entity, Part
 from flowmetrics.events import ItemEvent, sequence_number
-from flowmetrics.limits import FACTS_PER_HISTORY_MAX, TITLE_CHARACTERS_MAX
+from flowmetrics.limits import TITLE_CHARACTERS_MAX
 
 
 class ItemFact(msgspec.Struct, array_like=True, gc=False, frozen=True):
@@ -35,12 +36,11 @@ class ItemHistory(msgspec.Struct, array_like=True):
     """The facts of one item in stored order."""
 
     facts: list[ItemFact] = []
-    emitted: list[list[Contribution]] = []
-    cut: bool = False
+    emitted: dict[Part, list[Contribution]] = {}
     mentioned: list[str] = []
 
-    def add(self, event: ItemEvent, at: int, configuration: Configuration) -> int:
-        """Join one event; `configuration` plays no part, since native words are stored."""
+    def add(self, event: ItemEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
+        """Join one event; native words are stored, so the configuration only counts those it does not know."""
         told = event.data
         title = told.title and told.title[:TITLE_CHARACTERS_MAX]
         fact = ItemFact(
@@ -57,9 +57,19 @@ class ItemHistory(msgspec.Struct, array_like=True):
             told.blocked,
             told.deleted,
         )
-        added = join(self.facts, fact)
-        self.cut = self.cut or len(self.facts) == FACTS_PER_HISTORY_MAX
-        return added
+        parts = join(self.facts, fact, configuration, counted)
+        kind = told.item_type
+        if parts and kind and configuration.stream(told.value_stream).item_type(kind) == UNMAPPED:
+            counted["unmapped", event.source, "item_type"] += 1
+        return parts
+
+    def parts(self) -> Sequence[Part]:
+        """An item is read as a whole."""
+        return WHOLE
+
+    def mentions(self) -> Sequence[str]:
+        """Items say nothing about each other that is read."""
+        return ()
 
     def last_at(self) -> int:
         """The instant of the latest fact."""
@@ -97,7 +107,9 @@ class ItemStory:
     reopens: list[Reopen] = field(default_factory=list)
 
 
-def read_item(history: ItemHistory, configuration: Configuration, lent: Mapping[str, object]) -> ItemStory | None:
+def read_item(
+    history: ItemHistory, configuration: Configuration, part: Part, lent: Mapping[str, object]
+) -> ItemStory | None:
     """The story of an item; None when the latest word is that it was deleted."""
     silence_us = configuration.horizon_us + ahead_us(configuration)
     reader = _Reader()
@@ -181,4 +193,4 @@ def ahead_us(configuration: Configuration) -> int:
     return configuration.horizon_us
 
 
-WORK_ITEM = Entity("item", ItemHistory, ItemHistory, 1, read_item, ahead_us, lambda history: (), symmetric=False)
+WORK_ITEM: Final = Entity("item", ItemHistory, read_item, ahead_us)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from flowmetrics.entities.customer import CUSTOMER, DAYS, RECENCY, CustomerStory
-from flowmetrics.entities.slots import slot_begin, slot_end
+from flowmetrics.entities.slots import slot_end
 from flowmetrics.entity import Place
 from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit, ratio_point
 from flowmetrics.readings import count_per_window
@@ -22,30 +22,21 @@ STICKINESS_DAYS: Final = 30
 
 
 def _last_activity(person: CustomerStory) -> Iterable[Place]:
-    grain_us = person.grain_us
-    return [((stream,), slot_end(slots[-1], grain_us), 0, 1) for stream, slots in person.facts.activity.items()]
-
-
-def active_days(person: CustomerStory, stream: str) -> list[int]:
-    """The local days on which a person was active in a value stream, since their last long silence, in order."""
-    day, grain_us = person.configuration.calendar.day, person.grain_us
-    return list(dict.fromkeys(day(slot_begin(slot, grain_us)) for slot in person.visits(stream)))
+    if not person.slots:
+        return ()
+    return (((person.stream,), slot_end(person.slots[-1], person.grain_us), 0, 1),)
 
 
 def _days(person: CustomerStory) -> Iterable[Place]:
     """+1 for each of the last 30 active days, just after its midnight: earlier ones lie outside every reading."""
-    calendar = person.configuration.calendar
-    for stream in person.facts.activity:
-        days = active_days(person, stream)
-        for day in days:
-            if day > days[-1] - STICKINESS_DAYS:
-                yield (stream,), calendar.begin(day) + 1, 0, 1
+    begin, days = person.configuration.calendar.begin, person.active_days()
+    recent = (day for day in days if day > days[-1] - STICKINESS_DAYS)
+    return [((person.stream,), begin(day) + 1, 0, 1) for day in recent]
 
 
 def _last_day(person: CustomerStory) -> Iterable[Place]:
-    calendar, grain_us = person.configuration.calendar, person.grain_us
-    for stream, slots in person.facts.activity.items():
-        yield (stream,), calendar.begin(calendar.day(slot_begin(slots[-1], grain_us))) + 1, 0, 1
+    begin, days = person.configuration.calendar.begin, person.active_days()
+    return [((person.stream,), begin(day) + 1, 0, 1) for day in days[-1:]]
 
 
 ACTIVE: Final = Measure("active_users", CUSTOMER, (), _last_activity, RECENCY, distinct=True)

@@ -23,25 +23,24 @@ def _matches(person: CustomerStory, rule: Mapping[str, tuple[str, ...]]) -> bool
 
 
 def _last_use(person: CustomerStory) -> Iterable[Place]:
-    eligible = person.configuration.eligible
-    for stream, uses in person.facts.features.items():
-        for feature, slot in uses.items():
-            if feature not in eligible or _matches(person, eligible[feature]):
-                yield (stream, feature), slot_end(slot, person.grain_us), 0, 1
+    rules, grain_us = person.configuration.eligible, person.grain_us
+    return [
+        ((person.stream, feature), slot_end(slot, grain_us), 0, 1)
+        for feature, slot in person.facts.features.get(person.stream, {}).items()
+        if feature not in rules or _matches(person, rules[feature])
+    ]
 
 
 def _eligible(person: CustomerStory) -> Iterable[Place]:
     rules = person.configuration.eligible
     if not rules:
-        return
-    facts = person.facts
-    heard = dict(facts.known)
-    for stream, slots in facts.activity.items():
-        heard[stream] = max(slot_end(slots[-1], person.grain_us), heard.get(stream, -1))
-    for feature, rule in rules.items():
-        if _matches(person, rule):
-            for stream, at in heard.items():
-                yield (stream, feature), at, 0, 1
+        return ()
+    heard_at = person.facts.known.get(person.stream, -1)
+    if person.slots:
+        heard_at = max(heard_at, slot_end(person.slots[-1], person.grain_us))
+    if heard_at < 0:
+        return ()
+    return [((person.stream, feature), heard_at, 0, 1) for feature, rule in rules.items() if _matches(person, rule)]
 
 
 LAST_USE: Final = Measure("feature_users", CUSTOMER, ("feature",), _last_use, RECENCY, distinct=True)

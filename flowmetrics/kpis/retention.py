@@ -15,7 +15,6 @@ from typing import Final
 from flowmetrics.entities.customer import CUSTOMER, DAYS, CustomerStory
 from flowmetrics.entity import Place
 from flowmetrics.kpi import Better, Companion, Example, Kpi, Measure, NoAlert, Point, Unit, ratio_point
-from flowmetrics.kpis.activity import active_days
 from flowmetrics.view import View
 
 PERIODS: Final = (1, 7, 30)
@@ -24,19 +23,19 @@ MODES: Final = ("on", "on_or_after", "bracket")
 
 
 def _outcomes(person: CustomerStory) -> Iterator[tuple[tuple[str, str, str], int, bool]]:
-    """For each value stream, mode and period: labels, the midnight of maturity, whether the user was retained."""
-    begin = person.configuration.calendar.begin
-    for stream in person.facts.activity:
-        days = active_days(person, stream)
-        first, last, active = days[0], days[-1], set(days)
-        for period in PERIODS:
-            wanted = first + period
-            label = f"d{period}"
-            over = begin(wanted + 1)
-            yield (stream, "on", label), over, wanted in active
-            yield (stream, "on_or_after", label), over, last >= wanted
-            bracket = range(wanted, wanted + BRACKET_DAYS)
-            yield (stream, "bracket", label), begin(bracket[-1] + 1), not active.isdisjoint(bracket)
+    """For each mode and period: labels, the midnight of maturity, whether the user was retained."""
+    days = person.active_days()
+    if not days:
+        return
+    begin, stream = person.configuration.calendar.begin, person.stream
+    first, last, active = days[0], days[-1], set(days)
+    for period in PERIODS:
+        wanted = first + period
+        label, over = f"d{period}", begin(wanted + 1)
+        yield (stream, "on", label), over, wanted in active
+        yield (stream, "on_or_after", label), over, last >= wanted
+        bracket = range(wanted, wanted + BRACKET_DAYS)
+        yield (stream, "bracket", label), begin(bracket[-1] + 1), not active.isdisjoint(bracket)
 
 
 def _mature(person: CustomerStory) -> Iterable[Place]:

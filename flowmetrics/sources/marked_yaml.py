@@ -61,6 +61,21 @@ class Marked:
             raise self.mistake(f"{self.what} must be a list")
         return [Marked(self.name, f"{self.what}[{n}]", node) for n, node in enumerate(self.node.value)]
 
+    @property
+    def is_list(self) -> bool:
+        """Whether it is a list."""
+        return isinstance(self.node, yaml.SequenceNode)
+
+    @property
+    def is_mapping(self) -> bool:
+        """Whether it is keys with values."""
+        return isinstance(self.node, yaml.MappingNode)
+
+    @property
+    def is_null(self) -> bool:
+        """Whether it is null, or nothing is written."""
+        return bool(self.node.tag == "tag:yaml.org,2002:null")
+
     def text(self) -> str:
         """A scalar as it is written, also where YAML reads another type. Raises ConfigurationError."""
         if not isinstance(self.node, yaml.ScalarNode) or not self.node.value:

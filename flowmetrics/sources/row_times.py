@@ -52,7 +52,7 @@ def row_time(path: str, form: str, zone: tzinfo | None) -> RowTime:
             if moment.tzinfo is None and naive_zone is not None:
                 moment = moment.replace(tzinfo=naive_zone)
             return _utc_text(moment)
-        except _WithoutOffset:
+        except _NoOffsetError:
             detail = f'{path} "{value}" has no offset; give the time of the mapping a zone'
             return Rejection(Reason.TIME_WITHOUT_OFFSET, detail)
         except (ValueError, TypeError, OverflowError, DecimalException):
@@ -70,7 +70,7 @@ def zone_named(name: str) -> ZoneInfo:
         raise ValueError(f'the zone "{name}" is not known; write a name such as Europe/Amsterdam.{hint}') from None
 
 
-class _WithoutOffset(Exception):
+class _NoOffsetError(Exception):
     pass
 
 
@@ -138,6 +138,6 @@ def _text(value: object) -> str:
 def _utc_text(moment: datetime) -> str:
     if moment.tzinfo is not UTC:
         if moment.tzinfo is None:
-            raise _WithoutOffset
+            raise _NoOffsetError
         moment = moment.astimezone(UTC)
     return moment.isoformat()[:-6] + "Z"

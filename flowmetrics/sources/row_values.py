@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from decimal import Decimal
+from math import isnan
 from typing import Final, TypeAlias
 
 import msgspec
@@ -81,16 +82,24 @@ def _joined(form: str, readers: list[Read]) -> Read:
     return read
 
 
+def always(value: object) -> Read:
+    """What `template` or a compiled field gives, as what takes a value from each row."""
+    if callable(value):
+        read: Read = value
+        return read
+    return lambda _row: value
+
+
 def text_of(value: object) -> str | None:
     """A value as the text a person would write; None where it is absent: null, empty or not a number.
 
     >>> text_of(8.0), text_of(True), text_of("x"), text_of("")
     ('8', 'true', 'x', None)
     """
-    if isinstance(value, str):
-        return value or None
-    if value is None or value != value:  # NaN, which alone differs from itself
+    if _is_absent(value):
         return None
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
@@ -110,7 +119,7 @@ def converter(wanted: inspect.Type) -> Callable[[object], object]:
     (8, 8, 'eight', '17', None)
     """
     kinds = [type(member) for member in members(wanted)]
-    if all(kind in (inspect.StrType, inspect.LiteralType) for kind in kinds):
+    if is_text(wanted):
         return _as_text
     if len(kinds) == 1 and kinds[0] in _NUMBERS:
         return _number(_NUMBERS[kinds[0]])
@@ -123,12 +132,23 @@ def members(wanted: inspect.Type) -> list[inspect.Type]:
     return [member for member in types if not isinstance(member, inspect.NoneType)]
 
 
+def is_text(wanted: inspect.Type) -> bool:
+    """Whether a field takes texts only."""
+    return all(isinstance(member, inspect.StrType | inspect.LiteralType) for member in members(wanted))
+
+
 def _as_text(value: object) -> object:
     return value if isinstance(value, (list, dict)) else text_of(value)
 
 
 def _as_is(value: object) -> object:
-    return None if value is None or value == "" or value != value else value  # the last is NaN
+    return None if _is_absent(value) else value
+
+
+def _is_absent(value: object) -> bool:
+    if isinstance(value, float):
+        return isnan(value)
+    return value is None or value == "" or (isinstance(value, Decimal) and value.is_nan())
 
 
 def _whole(value: object) -> object:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+from functools import partial
+from hashlib import blake2b
 from typing import Final, TypeVar
 
-import msgspec
 import orjson
 from msgspec import inspect
 
@@ -14,8 +17,9 @@ from flowmetrics.errors import Reason, Rejection, nearest
 from flowmetrics.events import EVENT_TYPES
 from flowmetrics.sources.marked_yaml import Marked, read_yaml
 from flowmetrics.sources.row_conditions import Condition, compile_condition
+from flowmetrics.sources.row_fields import event_fields
 from flowmetrics.sources.row_times import RowTime, row_time, zone_named
-from flowmetrics.sources.row_values import Read, Row, converter, path_reader, template, text_of
+from flowmetrics.sources.row_values import Read, Row, always, converter, path_reader, template, text_of
 
 _T = TypeVar("_T")
 
@@ -58,7 +62,7 @@ class _EventTemplate:
             value = read(row)
             if value is not None:
                 fields[name] = value
-        event = {
+        event: dict[str, object] = {
             "specversion": "1.0",
             "id": event_id,
             "source": source,
@@ -100,7 +104,7 @@ class RowMapping:
                 if isinstance(time, Rejection):
                     answers.append(time)
                 else:
-                    answers.append(entry.event(row, time, lambda n=number: _row_id(row, position, n)))
+                    answers.append(entry.event(row, time, partial(_row_id, row, position, number)))
             except RecursionError:
                 answers.append(Rejection(Reason.WRONG_TYPE, "the row is nested too deeply to be read"))
         return answers
@@ -136,31 +140,24 @@ def _template(entry: Marked, times: dict[tuple[str, str, str | None], RowTime]) 
     type_name = keys["type"].text()
     if type_name not in EVENT_TYPES:
         raise keys["type"].mistake(f'the type "{type_name}" is not known.{nearest(type_name, EVENT_TYPES)}')
-    constants, fields = _fields(keys["data"], type_name)
+    constants, fields = event_fields(keys["data"], type_name)
     return _EventTemplate(
         type_name=type_name,
         holds=_checked(keys["when"], compile_condition) if "when" in keys else None,
         id=_id(keys["id"]) if "id" in keys else None,
-        source=_always(_checked(keys["source"], template)),
+        source=always(_checked(keys["source"], template)),
         time=_time(keys["time"], times),
-        sequence=_sequence(keys["sequence"]) if "sequence" in keys else _always(None),
+        sequence=_sequence(keys["sequence"]) if "sequence" in keys else always(None),
         constants=constants,
         fields=fields,
     )
 
 
-def _checked(place: Marked, parse: Callable[[str], _T]) -> _T:
+def _checked(place: Marked, parse: Callable[[str], _T], text: str | None = None) -> _T:
     try:
-        return parse(place.text())
+        return parse(place.text() if text is None else text)
     except ValueError as error:
         raise place.mistake(str(error)) from None
-
-
-def _always(value: object) -> Read:
-    if callable(value):
-        read: Read = value
-        return read
-    return lambda _row: value
 
 
 def _id(place: Marked) -> Read:
@@ -171,7 +168,7 @@ def _id(place: Marked) -> Read:
 
 
 def _sequence(place: Marked) -> Read:
-    read, convert = _always(_checked(place, template)), converter(_SEQUENCE)
+    read, convert = always(_checked(place, template)), converter(_SEQUENCE)
     return lambda row: convert(read(row))
 
 
@@ -185,27 +182,23 @@ def _time(place: Marked, times: dict[tuple[str, str, str | None], RowTime]) -> R
     key = (path, form, zone.key if zone else None)
     if key not in times:
         _checked(keys["from"], path_reader)
-        times[key] = _checked(keys.get("format", place), lambda _: row_time(path, form, zone))
+        times[key] = _checked(keys.get("format", place), lambda form: row_time(path, form, zone), form)
     return times[key]
 
 
-def _fields(place: Marked, type_name: str) -> tuple[dict[str, object], tuple[tuple[str, Read], ...]]:
-    """The data of an event: what is the same for each row, and what is read from it."""
-    known = {f.encode_name: f for f in msgspec.structs.fields(_fields_class(type_name))}
-    required = [name for name, f in known.items() if f.required]
-    entries = place.entries({name: f"data.{name}" for name in known}, required)
-    constants: dict[str, object] = {}
-    readers: list[tuple[str, Read]] = []
-    for name, entry in entries.items():
-        value = _value(entry, inspect.type_info(known[name].type))
-        if callable(value):
-            readers.append((name, value))
-        elif value is not None:
-            constants[name] = _constant(entry, value, known[name].type)
-    return constants, tuple(readers)
+def _row_id(row: Row, position: str, number: int) -> str:
+    """The default id. Only the entries after the first add their number, so most mappings show a plain hash."""
+    try:
+        content = orjson.dumps(row, _plain, _OPTIONS | orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError:
+        content = repr(row).encode("utf-8", "surrogatepass")
+    digest = blake2b(content, digest_size=16, person=b"flowmetrics")
+    digest.update(b"\0" + position.encode("utf-8", "surrogatepass"))
+    return f"{digest.hexdigest()}-{number + 1}" if number else digest.hexdigest()
 
 
-def _fields_class(type_name: str) -> type[msgspec.Struct]:
-    envelope = {f.name: f.type for f in msgspec.structs.fields(EVENT_TYPES[type_name])}
-    fields: type[msgspec.Struct] = envelope["data"]
-    return fields
+def _plain(value: object) -> object:
+    """What JSON has no form for: decimals and durations as numbers, all else as text."""
+    if isinstance(value, Decimal):
+        return float(value)
+    return value.total_seconds() if isinstance(value, timedelta) else text_of(value)

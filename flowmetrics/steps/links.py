@@ -10,22 +10,22 @@ the keys reachable over mentions hold every group that ever was, and reading the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from flowmetrics.entity import Entity, History
 
 
-def reach(start: Iterable[str], entity: Entity, histories: Mapping[str, History]) -> set[str]:
+def reach(start: str, histories: Mapping[str, History]) -> set[str]:
     """Every key that can be reached over mentions, live or not, in either direction."""
     seen: set[str] = set()
-    waiting = list(start)
+    waiting = [start]
     while waiting:
         key = waiting.pop()
         if key not in seen:
             seen.add(key)
             history = histories[key]
             waiting.extend(history.mentioned)
-            waiting.extend(entity.mentions(history))
+            waiting.extend(history.mentions())
     return seen
 
 
@@ -36,9 +36,9 @@ def lent(key: str, entity: Entity, histories: Mapping[str, History]) -> dict[str
     while waiting:
         one = waiting.pop()
         history = histories[one]
-        near = [other for other in history.mentioned if one in entity.mentions(histories[other])]
+        near = [other for other in history.mentioned if one in histories[other].mentions()]
         if entity.symmetric:
-            near.extend(entity.mentions(history))
+            near.extend(history.mentions())
         waiting.extend(other for other in near if other not in found)
         found.update(near)
     if entity.symmetric and key != min(found):

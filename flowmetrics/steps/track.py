@@ -7,16 +7,16 @@ whatever it is. `now` plays no part; the runner hands over an event when its tim
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from flowmetrics.configuration import UNMAPPED, Configuration, FlowState
+from flowmetrics.configuration import Configuration
 from flowmetrics.entities.customer import CUSTOMER
 from flowmetrics.entities.request import REQUEST
 from flowmetrics.entities.work_item import WORK_ITEM
-from flowmetrics.entity import CONFLICT, Contribution, Entity, History
+from flowmetrics.entity import Contribution, Counted, Entity, History, Part
 from flowmetrics.events import (
     ActivityEvent,
     CustomerEvent,
@@ -37,7 +37,11 @@ Timed: TypeAlias = tuple[int, Event]
 Changes: TypeAlias = dict[int, dict[int, int]]
 """Series number → cell → signed amount."""
 
+Touched: TypeAlias = dict[str, Collection[Part]]
+"""Key of an entity → parts of its history that a batch changed."""
+
 ENTITIES: Final = (WORK_ITEM, REQUEST, CUSTOMER)
+_BY_HISTORY: Final[dict[type, Entity]] = {entity.history: entity for entity in ENTITIES}
 _BY_PREFIX: Final = {entity.prefix: entity for entity in ENTITIES}
 
 _KEYS: Final[dict[type, Callable[[Any], str]]] = {
@@ -68,7 +72,7 @@ class Tracked:
 
     changes: Changes = field(default_factory=dict)
     dirty: set[str] = field(default_factory=set)
-    counted: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    counted: Counted = field(default_factory=Counter)
 
 
 class Track:
@@ -77,102 +81,105 @@ class Track:
     def __init__(self, configuration: Configuration, kpis: Iterable[Kpi], table: SeriesTable) -> None:
         self._configuration = configuration
         self._table = table
-        measures = dict.fromkeys(measure for kpi in kpis for measure in kpi.measures)
-        self._measures: dict[str, list[list[Measure]]] = {
-            entity.prefix: [
-                [m for m in measures if m.entity is entity and m.facet == 1 << facet] for facet in range(entity.facets)
-            ]
-            for entity in ENTITIES
-        }
+        self._measures: dict[tuple[str, str], list[Measure]] = defaultdict(list)
+        for measure in dict.fromkeys(measure for kpi in kpis for measure in kpi.measures):
+            self._measures[measure.entity.prefix, measure.facet].append(measure)
 
     def __call__(self, batch: Iterable[Timed], histories: Mapping[str, History]) -> Tracked:
         """Join a batch to the histories, in place, and give what changed."""
         tracked = Tracked()
         touched = self._join(batch, histories, tracked)
-        linked = {key for key in touched if histories[key].mentioned or self._mentions(key, histories)}
-        for key in linked:
-            for other in reach([key], entity_of(key), histories):
-                touched[other] = -1
-        for key, facets in touched.items():
-            self._emit(key, facets, histories, tracked)
+        for key in [key for key in touched if _is_linked(histories[key])]:
+            for other in reach(key, histories):
+                touched[other] = _EVERY_PART
+        for key, parts in touched.items():
+            self._emit(key, parts, histories, tracked.changes)
         tracked.dirty.update(touched)
         return tracked
 
-    def contributions(self, key: str, histories: Mapping[str, History]) -> list[list[Contribution]]:
-        """The contributions that the facts of an entity call for now, a list for each facet."""
-        entity = entity_of(key)
-        return [self._read(key, entity, facet, histories) for facet in range(entity.facets)]
+    def contributions(self, key: str, histories: Mapping[str, History]) -> dict[Part, list[Contribution]]:
+        """The contributions that the facts of an entity call for now; parts without any are left out."""
+        history = histories[key]
+        return {
+            part: found
+            for part in self._all_parts(key, histories)
+            if (found := self._read(key, history, part, histories))
+        }
 
-    def _join(self, batch: Iterable[Timed], histories: Mapping[str, History], tracked: Tracked) -> dict[str, int]:
-        touched: dict[str, int] = {}
-        configuration = self._configuration
+    def _join(self, batch: Iterable[Timed], histories: Mapping[str, History], tracked: Tracked) -> Touched:
+        touched: Touched = {}
+        configuration, counted = self._configuration, tracked.counted
         for at, event in batch:
             name = _KEYS.get(type(event))
             if name is None:
                 continue
             key = name(event)
-            facets = histories[key].add(event, at, configuration)
-            if facets:
-                touched[key] = touched.get(key, 0) | facets
-                self._count(event, facets, tracked)
+            parts = histories[key].add(event, at, configuration, counted)
+            if parts:
+                held = touched.get(key)
+                if held is None:
+                    touched[key] = parts
+                elif held != parts:
+                    touched[key] = {*held, *parts}
                 for other in _mentioned_by(event):
                     mentioned = histories[other].mentioned
                     if key not in mentioned and other != key:
                         mentioned.append(key)
                         mentioned.sort()
-                        touched[other] = -1
+                        touched[other] = _EVERY_PART
         return touched
 
-    def _count(self, event: Event, facets: int, tracked: Tracked) -> None:
-        if facets & CONFLICT:
-            tracked.counted["conflicting_ids", event.source] += 1
-        if type(event) is ItemEvent or type(event) is RequestEvent:
-            stream = self._configuration.stream(event.data.value_stream)
-            if stream.state(event.data.state) is FlowState.UNMAPPED:
-                tracked.counted["unmapped", event.source, "state"] += 1
-            if type(event) is ItemEvent and event.data.item_type and stream.item_type(event.data.item_type) == UNMAPPED:
-                tracked.counted["unmapped", event.source, "item_type"] += 1
-
-    def _mentions(self, key: str, histories: Mapping[str, History]) -> bool:
-        return any(True for _ in entity_of(key).mentions(histories[key]))
-
-    def _emit(self, key: str, facets: int, histories: Mapping[str, History], tracked: Tracked) -> None:
-        entity, history, changes = entity_of(key), histories[key], tracked.changes
-        emitted = history.emitted
-        if len(emitted) < entity.facets:
-            emitted.extend([] for _ in range(entity.facets - len(emitted)))
-        for facet in range(entity.facets):
-            if facets & 1 << facet:
-                before, after = emitted[facet], self._read(key, entity, facet, histories)
-                if before != after:
-                    for series, cell, amount in before:
-                        cells = changes.setdefault(series, {})
-                        cells[cell] = cells.get(cell, 0) - amount
-                    for series, cell, amount in after:
-                        cells = changes.setdefault(series, {})
-                        cells[cell] = cells.get(cell, 0) + amount
-                    emitted[facet] = after
-
-    def _read(self, key: str, entity: Entity, facet: int, histories: Mapping[str, History]) -> list[Contribution]:
-        measures = self._measures[entity.prefix][facet]
-        if not measures:
-            return []
+    def _emit(self, key: str, parts: Collection[Part], histories: Mapping[str, History], changes: Changes) -> None:
         history = histories[key]
-        others: Mapping[str, History] = {}
-        if history.mentioned or any(True for _ in entity.mentions(history)):
-            borrowed = lent(key, entity, histories)
-            if borrowed is None:
-                return []
-            others = borrowed
-        story = entity.read(history, self._configuration, others)
+        emitted = history.emitted
+        for part in self._all_parts(key, histories) if parts is _EVERY_PART else parts:
+            before, after = emitted.get(part, _NOTHING), self._read(key, history, part, histories)
+            if before != after:
+                for series, cell, amount in before:
+                    cells = changes.setdefault(series, {})
+                    cells[cell] = cells.get(cell, 0) - amount
+                for series, cell, amount in after:
+                    cells = changes.setdefault(series, {})
+                    cells[cell] = cells.get(cell, 0) + amount
+                if after:
+                    emitted[part] = after
+                else:
+                    del emitted[part]
+
+    def _all_parts(self, key: str, histories: Mapping[str, History]) -> Collection[Part]:
+        history = histories[key]
+        parts = {*history.parts(), *history.emitted}
+        if _is_linked(history):
+            for other in reach(key, histories):
+                parts.update(histories[other].parts())
+        return sorted(parts)
+
+    def _read(self, key: str, history: History, part: Part, histories: Mapping[str, History]) -> list[Contribution]:
+        entity = _BY_HISTORY[type(history)]
+        measures = self._measures.get((entity.prefix, part.partition(":")[0]))
+        if not measures:
+            return _NOTHING
+        others = lent(key, entity, histories) if _is_linked(history) else _ALONE
+        if others is None:
+            return _NOTHING
+        story = entity.read(history, self._configuration, part, others)
         if story is None:
-            return []
+            return _NOTHING
         width, number = self._configuration.resolution_us, self._table.number
         return [
             (number((measure.name, *labels)), -(-at // width) * BINS + bin_number, amount)
             for measure in measures
             for labels, at, bin_number, amount in measure.places(story)
         ]
+
+
+_EVERY_PART: Final[Collection[Part]] = frozenset({"*"})
+_ALONE: Final[Mapping[str, History]] = {}
+_NOTHING: Final[list[Contribution]] = []
+
+
+def _is_linked(history: History) -> bool:
+    return bool(history.mentioned or history.mentions())
 
 
 def _mentioned_by(event: Event) -> Sequence[str]:

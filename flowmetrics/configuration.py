@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import cached_property
-from typing import Final
+from typing import Final, TypeVar
 
 from flowmetrics.instants import DAY_US, MINUTE_US, Calendar
+
+V = TypeVar("V")
 
 ALL: Final = "all"
 """The label value of a total."""
@@ -37,31 +39,39 @@ class FlowState(enum.IntEnum):
     CANCELLED = 7
 
 
-class Patterns:
-    """Glob patterns in order: the first that matches a word decides. Answers are remembered, up to a bound.
+class Memo(dict[str, V]):
+    """Answers remembered by word, up to a bound; `memo[word]` computes what is not there.
 
-    >>> Patterns([("*bug*", "defect"), ("*", "feature")], case=False).first("Big BUG")
-    'defect'
+    >>> Memo(str.upper)["a"]
+    'A'
     """
 
     REMEMBERED_MAX: Final = 10_000
 
-    def __init__(self, patterns: Iterable[tuple[str, str]], case: bool) -> None:
-        self._case = case
-        self._rules = [(re.compile(translate(p if case else p.lower())), answer) for p, answer in patterns]
-        self._known: dict[str, str | None] = {}
+    def __init__(self, answer: Callable[[str], V]) -> None:
+        super().__init__()
+        self._answer = answer
 
-    def first(self, word: str) -> str | None:
-        """The answer of the first pattern that matches; None when no pattern does."""
-        try:
-            return self._known[word]
-        except KeyError:
-            subject = word if self._case else word.lower()
-            answer = next((a for pattern, a in self._rules if pattern.match(subject)), None)
-            if len(self._known) >= self.REMEMBERED_MAX:
-                self._known.clear()
-            self._known[word] = answer
-            return answer
+    def __missing__(self, word: str) -> V:
+        if len(self) >= self.REMEMBERED_MAX:
+            self.clear()
+        answer = self[word] = self._answer(word)
+        return answer
+
+
+def first_match(patterns: Iterable[tuple[str, V]], otherwise: V, case: bool) -> Callable[[str], V]:
+    """Glob patterns in order as a function: the answer of the first that matches a word.
+
+    >>> first_match([("*bug*", "defect"), ("*", "feature")], "none", case=False)("Big BUG")
+    'defect'
+    """
+    rules = [(re.compile(translate(p if case else p.lower())), answer) for p, answer in patterns]
+
+    def answer_of(word: str) -> V:
+        subject = word if case else word.lower()
+        return next((answer for pattern, answer in rules if pattern.match(subject)), otherwise)
+
+    return Memo(answer_of).__getitem__
 
 
 DEFAULT_STATES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -113,21 +123,16 @@ class ValueStream:
     reopen_gap: str = "exclude"
 
     @cached_property
-    def _states(self) -> Patterns:
-        return Patterns(((p, state) for state, ps in self.states.items() for p in ps), case=False)
+    def state(self) -> Callable[[str], FlowState]:
+        """The flow state of a tool's own state name."""
+        words = ((p, FlowState[state.upper()]) for state, patterns in self.states.items() for p in patterns)
+        return first_match(words, FlowState.UNMAPPED, case=False)
 
     @cached_property
-    def _item_types(self) -> Patterns:
-        return Patterns(((p, kind) for kind, ps in self.item_types.items() for p in ps), case=False)
-
-    def state(self, native: str) -> FlowState:
-        """The flow state of a tool's own state name."""
-        name = self._states.first(native)
-        return FlowState.UNMAPPED if name is None else FlowState[name.upper()]
-
-    def item_type(self, native: str | None) -> str:
+    def item_type(self) -> Callable[[str], str]:
         """The flow item type of a tool's own type name; `unmapped` where none matches or none was said."""
-        return (self._item_types.first(native) if native else None) or UNMAPPED
+        words = ((p, kind) for kind, patterns in self.item_types.items() for p in patterns)
+        return first_match([("", UNMAPPED), *words], UNMAPPED, case=False)
 
     @cached_property
     def clock(self) -> frozenset[FlowState]:
@@ -195,6 +200,7 @@ class Configuration:
     pseudonym_key_file: str | None = None
     log_retention_us: int = 400 * DAY_US
     hot_entities_max: int = 100_000
+    topics_prefix: str = "flowmetrics"
 
     @cached_property
     def calendar(self) -> Calendar:
@@ -202,18 +208,14 @@ class Configuration:
         return Calendar(self.timezone)
 
     @cached_property
-    def _streams(self) -> Patterns:
-        return Patterns(((p, str(i)) for i, (p, _) in enumerate(self.value_streams)), case=True)
-
-    @cached_property
     def declared_streams(self) -> tuple[str, ...]:
         """The value streams named without a wildcard: shown from the start, with counts of zero."""
         return tuple(name for name, _ in self.value_streams if not set(name) & set("*?["))
 
-    def stream(self, name: str) -> ValueStream:
-        """How facts that name this value stream are read: the first pattern that matches, else the defaults."""
-        found = self._streams.first(name)
-        return _ANY_STREAM if found is None else self.value_streams[int(found)][1]
+    @cached_property
+    def stream(self) -> Callable[[str], ValueStream]:
+        """How facts that name a value stream are read: the first pattern that matches, else the defaults."""
+        return first_match(self.value_streams, ValueStream(), case=True)
 
     @cached_property
     def grain_us(self) -> int:
@@ -233,6 +235,3 @@ class Configuration:
     def panes(self, us: int) -> int:
         """How many panes a duration takes; durations that are read are multiples of the resolution."""
         return us // self.resolution_us
-
-
-_ANY_STREAM: Final = ValueStream()

@@ -23,8 +23,8 @@ Place: TypeAlias = tuple[tuple[str, ...], int, int, int]
 """(value stream and labels, instant, bin, amount): a contribution before it has a series number and a pane."""
 
 
-Part: TypeAlias = str
-"""A part of a history that is read and emitted by itself: a facet, and for some facets a value stream."""
+Part: TypeAlias = tuple[str, str]
+"""A part of a history that is read and emitted by itself: a facet, and the value stream or ""."""
 
 Counted: TypeAlias = Counter[tuple[str, ...]]
 """What the engine counts on the way: (counter, label values …)."""
@@ -36,7 +36,6 @@ class History(Protocol):
     `mentioned` are the keys of the entities that ever said something about this one.
     """
 
-    emitted: dict[Part, list[Contribution]]
     mentioned: list[str]
 
     def add(self, event: Any, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
@@ -47,7 +46,15 @@ class History(Protocol):
         ...
 
     def parts(self) -> Sequence[Part]:
-        """Every part that has something to contribute."""
+        """Every part that has something to contribute or that contributed last."""
+        ...
+
+    def emitted(self, part: Part) -> list[Contribution]:
+        """What a part contributed last; empty when nothing."""
+        ...
+
+    def emit(self, part: Part, contributions: list[Contribution]) -> None:
+        """Remember what a part contributes from now on."""
         ...
 
     def mentions(self) -> Sequence[str]:

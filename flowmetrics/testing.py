@@ -16,19 +16,16 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.entity import History
 from flowmetrics.errors import Rejection
 from flowmetrics.families import Family, Sample
-from flowmetrics.instants import instant_of, parse_instant
+from flowmetrics.instants import parse_instant
 from flowmetrics.kpis import selected
-from flowmetrics.source import Delivery
+from flowmetrics.source import FAR_FUTURE, Timed
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.read import Read, points_of
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.steps.tally import Tally
-from flowmetrics.steps.track import Timed, Track, entity_of
+from flowmetrics.steps.track import Track, entity_of
 
 __all__ = ["Configuration", "Driver", "Histories", "parse_instant"]
-
-FAR_FUTURE = 2**62
-"""An arrival stamp after which nothing is too far ahead."""
 
 
 class Histories(dict[str, History]):
@@ -60,11 +57,11 @@ class Driver:
         """Take one batch of native events."""
         timed = []
         for line in lines:
-            event = self.source.read(Delivery(line, FAR_FUTURE))
-            if isinstance(event, Rejection):
-                self.rejected.append(event)
+            answer = self.source.read(line, FAR_FUTURE)
+            if isinstance(answer, Rejection):
+                self.rejected.append(answer)
             else:
-                timed.append((instant_of(event.time), event))
+                timed.append(answer)
         self.take(timed)
 
     def take(self, batch: Sequence[Timed]) -> None:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import yaml
 
@@ -20,12 +20,15 @@ T = TypeVar("T")
 
 SHOWN_CHARACTERS_MAX: Final = 60
 _NULL: Final = "tag:yaml.org,2002:null"
-_NOT_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_NOT_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNREADABLE: Final = "a number or an escape in it stands for nothing"
 
 
 class WrongValueError(Exception):
-    """A value that cannot be taken; its text is a sentence that names the value and says what is right."""
+    """A value that cannot be taken; its text is a sentence that names the value and says what is right.
+
+    Without a text, all that is wrong was noted already.
+    """
 
 
 def quoted(text: str) -> str:
@@ -49,7 +52,7 @@ class Walk:
 
     def known(self, path: str, default: T) -> T | None:
         """What was read at a path; the default where nothing was said; None where it was wrong."""
-        return self.found.get(path) if path in self.spots else default  # type: ignore[return-value]  # as its kind reads
+        return cast("T | None", self.found.get(path)) if path in self.spots else default
 
     def mistake(self, spot: Spot, sentence: str) -> None:
         """Note a mistake; the sentence gets its full stop where it has none."""
@@ -57,7 +60,7 @@ class Walk:
         self._mistakes.append((spot.line, f"{sentence}{stop}"))
 
     def finish(self) -> None:
-        """Raise ConfigurationError with every mistake, one a line, in the order of the file; nothing when it is well."""
+        """Raise ConfigurationError with every mistake, one a line, in the order of the file, if there is any."""
         if self._mistakes:
             ordered = sorted(self._mistakes, key=lambda mistake: mistake[0])
             raise ConfigurationError("\n".join(f"{self.name}:{line}: {sentence}" for line, sentence in ordered))
@@ -92,7 +95,8 @@ class Spot:
         try:
             value = read(self)
         except WrongValueError as wrong:
-            self.walk.mistake(self, str(wrong))
+            if wrong.args:
+                self.walk.mistake(self, str(wrong))
             return None
         self.walk.found[self.path] = value
         return value

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from flowmetrics.configuration import Configuration
+from flowmetrics.configuration import Configuration, Memo
 from flowmetrics.entities.slots import insert_slot, slot_begin, slot_of
 from flowmetrics.entity import Contribution, Counted, Entity, Part
 from flowmetrics.events import ActivityEvent, CustomerEvent, EraseEvent, Event, ResponseEvent, sequence_number
@@ -26,11 +26,15 @@ from flowmetrics.limits import (
 )
 
 RECENCY: Final = "recency"
-"""Facet read per value stream: when the person was there last. Part `recency:STREAM`."""
+"""Facet read per value stream: when the person was there last."""
 DAYS: Final = "days"
-"""Facet read per value stream: the local days on which the person was active. Part `days:STREAM`."""
+"""Facet read per value stream: the local days on which the person was active."""
 MILESTONES: Final = "milestones"
 ANSWERS: Final = "answers"
+
+_RECENCY_OF: Final = Memo[Sequence[Part]](lambda stream: ((RECENCY, stream),))
+_VISITS_OF: Final = Memo[Sequence[Part]](lambda stream: ((RECENCY, stream), (DAYS, stream)))
+_OF_ALL_STREAMS: Final[Sequence[Part]] = ((MILESTONES, ""), (ANSWERS, ""))
 
 AHEAD_US: Final = 40 * DAY_US
 """Retention over days 30 to 36 is known at the end of the 37th day, which may be 25 hours long."""
@@ -53,25 +57,33 @@ class Answer(msgspec.Struct, array_like=True, gc=False, frozen=True):
     score: int
 
 
-class CustomerHistory(msgspec.Struct, array_like=True):
+class Visits(msgspec.Struct, array_like=True, gc=False):
+    """A person in one value stream: slots of activity, slot of the last use of each feature, and the instant of the
+    latest customer event naming the stream; then what was contributed last."""
+
+    slots: list[int] = []
+    uses: dict[str, int] = {}
+    known_at: int = -1
+    recency: list[Contribution] = []
+    days: list[Contribution] = []
+
+
+class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
     """The facts of one person.
 
-    `activity`: value stream → slots. `features`: value stream → feature → slot of the last use. `known`: value stream →
-    instant of the latest customer event naming it. `attributes`: name → (order, value) of the latest word.
-    `milestones`: name → value stream, or "" for all of them → instants, earliest first. `answers`: response id →
-    latest version. `aliases`: (order, other ids) as last told. `erased_at`: facts up to it are hidden.
+    `visits`: by value stream. `attributes`: name → (order, value) of the latest word. `milestones`: name → value
+    stream, or "" for all of them → instants, earliest first. `answers`: response id → latest version. `aliases`:
+    (order, other ids) as last told. `erased_at`: facts up to it are hidden.
     """
 
-    activity: dict[str, list[int]] = {}
-    features: dict[str, dict[str, int]] = {}
-    known: dict[str, int] = {}
+    visits: dict[str, Visits] = {}
     attributes: dict[str, tuple[Order, str]] = {}
     milestones: dict[str, dict[str, list[int]]] = {}
     answers: dict[str, Answer] = {}
     aliases: tuple[Order, list[str]] | None = None
     erased_at: int = -1
     latest_at: int = -1
-    emitted: dict[Part, list[Contribution]] = {}
+    contributed: dict[str, list[Contribution]] = {}
     mentioned: list[str] = []
 
     def add(self, event: Event, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
@@ -91,12 +103,35 @@ class CustomerHistory(msgspec.Struct, array_like=True):
 
     def parts(self) -> Sequence[Part]:
         """Recency and days of each value stream, milestones, answers."""
-        streams = {*self.activity, *self.known}
-        return [*(f"{facet}:{s}" for facet in (RECENCY, DAYS) for s in streams), MILESTONES, ANSWERS]
+        return [*(part for stream in self.visits for part in _VISITS_OF[stream]), *_OF_ALL_STREAMS]
+
+    def emitted(self, part: Part) -> list[Contribution]:
+        """What a part contributed last."""
+        facet, stream = part
+        if facet is RECENCY or facet is DAYS:
+            visits = self.visits.get(stream)
+            return [] if visits is None else visits.recency if facet is RECENCY else visits.days
+        return self.contributed.get(facet, [])
+
+    def emit(self, part: Part, contributions: list[Contribution]) -> None:
+        """Remember what a part contributes from now on."""
+        facet, stream = part
+        if facet is RECENCY:
+            self._visits(stream).recency = contributions
+        elif facet is DAYS:
+            self._visits(stream).days = contributions
+        else:
+            self.contributed[facet] = contributions
 
     def mentions(self) -> Sequence[str]:
         """The keys of the other ids of this person, as last told under this id."""
         return [f"customer:{alias}" for alias in self.aliases[1]] if self.aliases else ()
+
+    def _visits(self, stream: str) -> Visits:
+        visits = self.visits.get(stream)
+        if visits is None:
+            visits = self.visits[stream] = Visits()
+        return visits
 
     def last_at(self) -> int:
         """The instant of the latest fact; -1 while the person was only mentioned."""
@@ -107,30 +142,26 @@ class CustomerHistory(msgspec.Struct, array_like=True):
         if told.actor != "human":
             return ()
         stream = told.value_stream
+        visits = self._visits(stream)
+        slots = visits.slots
         grain_us = configuration.grain_us
         slot = slot_of(at, grain_us)
-        slots = self.activity.get(stream)
-        if slots is None:
-            slots = self.activity[stream] = []
         newest = slots[-1] if slots else -1
         parts: Sequence[Part] = ()
         if slot != newest and insert_slot(slots, slot, grain_us):
-            parts = (f"{RECENCY}:{stream}", f"{DAYS}:{stream}")
+            parts = _VISITS_OF[stream]
             if slot > newest >= 0:
                 day = configuration.calendar.day
-                if day(slot_begin(slot, grain_us)) == day(slot_begin(newest, grain_us)):
-                    parts = parts[:1]
-                _drop_old(slots, slot_of(at - kept_us(configuration), grain_us))
-        if told.feature and self._use(told.feature, stream, slot, counted) and not parts:
-            parts = (f"{RECENCY}:{stream}",)
+                if day(slot // 2 * grain_us) == day(newest // 2 * grain_us):
+                    parts = _RECENCY_OF[stream]
+                _drop_old(slots, slot - 2 * kept_us(configuration) // grain_us)
+        if told.feature and self._use(told.feature, visits.uses, slot, counted) and not parts:
+            parts = _RECENCY_OF[stream]
         if told.segment is not None and self._set("segment", told.segment, event, at):
             parts = self.parts()
         return parts
 
-    def _use(self, feature: str, stream: str, slot: int, counted: Counted) -> bool:
-        uses = self.features.get(stream)
-        if uses is None:
-            uses = self.features[stream] = {}
+    def _use(self, feature: str, uses: dict[str, int], slot: int, counted: Counted) -> bool:
         if slot <= uses.get(feature, -1):
             return False
         uses[feature] = slot
@@ -146,8 +177,8 @@ class CustomerHistory(msgspec.Struct, array_like=True):
             value = getattr(told, name)
             if value is not None:
                 changed |= self._set(name, value, event, at)
-        if told.value_stream and at > self.known.get(told.value_stream, -1):
-            self.known[told.value_stream] = at
+        if told.value_stream and at > self._visits(told.value_stream).known_at:
+            self._visits(told.value_stream).known_at = at
             changed = True
         if told.milestone:
             instants = self.milestones.setdefault(told.milestone, {}).setdefault(told.value_stream or "", [])
@@ -182,7 +213,7 @@ class CustomerHistory(msgspec.Struct, array_like=True):
         if len(kin) > ANSWERS_PER_SURVEY_MAX:
             counted["histories_cut", "answers"] += 1
             del self.answers[min(kin, key=lambda r: answer_order(self.answers[r]))]
-        return (ANSWERS,)
+        return _OF_ALL_STREAMS[1:]
 
     def _set(self, name: str, value: str, event: ActivityEvent | CustomerEvent, at: int) -> bool:
         word = (_event_order(event, at), value)
@@ -197,9 +228,10 @@ class CustomerHistory(msgspec.Struct, array_like=True):
         parts = self.parts()
         self.erased_at = at
         oldest = 2 * _day_after(at) // configuration.grain_us
-        self.activity = {v: kept for v, slots in self.activity.items() if (kept := [s for s in slots if s >= oldest])}
-        self.features = {v: {f: s for f, s in uses.items() if s >= oldest} for v, uses in self.features.items()}
-        self.known = {v: t for v, t in self.known.items() if t > at}
+        for visits in self.visits.values():
+            visits.slots = [slot for slot in visits.slots if slot >= oldest]
+            visits.uses = {feature: slot for feature, slot in visits.uses.items() if slot >= oldest}
+            visits.known_at = visits.known_at if visits.known_at > at else -1
         self.attributes = {n: word for n, word in self.attributes.items() if word[0][0] > at}
         self.milestones = {
             name: {v: kept for v, instants in streams.items() if (kept := [t for t in instants if t > at])}
@@ -211,14 +243,12 @@ class CustomerHistory(msgspec.Struct, array_like=True):
     def absorb(self, other: CustomerHistory, configuration: Configuration) -> None:
         """Join all facts of another id of the same person."""
         grain_us = configuration.grain_us
-        for stream, slots in other.activity.items():
-            for slot in slots:
-                insert_slot(self.activity.setdefault(stream, []), slot, grain_us)
-        for stream, uses in other.features.items():
-            own = self.features.setdefault(stream, {})
-            own.update({f: s for f, s in uses.items() if s > own.get(f, -1)})
-        for stream, at in other.known.items():
-            self.known[stream] = max(at, self.known.get(stream, -1))
+        for stream, theirs in other.visits.items():
+            visits = self._visits(stream)
+            for slot in theirs.slots:
+                insert_slot(visits.slots, slot, grain_us)
+            visits.uses.update({f: slot for f, slot in theirs.uses.items() if slot > visits.uses.get(f, -1)})
+            visits.known_at = max(visits.known_at, theirs.known_at)
         for name, word in other.attributes.items():
             self.attributes[name] = max(word, self.attributes.get(name, word))
         for name, streams in other.milestones.items():
@@ -259,6 +289,9 @@ def _kind(answer: Answer) -> tuple[str, str, str]:
     return (answer.value_stream, answer.survey, answer.touchpoint)
 
 
+_NEVER: Final = Visits()
+
+
 @dataclass(slots=True)
 class CustomerStory:
     """The facts of a person under all their ids, the configuration that reads them, and the value stream in question.
@@ -270,29 +303,24 @@ class CustomerStory:
     configuration: Configuration
     stream: str
 
-    @property
-    def grain_us(self) -> int:
-        """The grain of the slots of activity."""
-        return self.configuration.grain_us
-
     def attribute(self, name: str) -> str:
         """The latest word on segment, plan, account or kind; "" when none was said."""
         word = self.facts.attributes.get(name)
         return word[1] if word else ""
 
     @property
-    def slots(self) -> list[int]:
-        """The slots of activity in the value stream, in order; empty where there was none."""
-        return self.facts.activity.get(self.stream, [])
+    def visits(self) -> Visits:
+        """The person in the value stream in question."""
+        return self.facts.visits.get(self.stream) or _NEVER
 
     def active_days(self) -> list[int]:
         """The local days of activity in the value stream since the last long silence, in order."""
-        day, grain_us = self.configuration.calendar.day, self.grain_us
+        day, grain_us = self.configuration.calendar.day, self.configuration.grain_us
         return list(dict.fromkeys([day(slot_begin(slot, grain_us)) for slot in self._since_silence()]))
 
     def _since_silence(self) -> list[int]:
-        slots = self.slots
-        silence = 2 * (self.configuration.horizon_us + AHEAD_US) // self.grain_us
+        slots = self.visits.slots
+        silence = 2 * (self.configuration.horizon_us + AHEAD_US) // self.configuration.grain_us
         if not slots or slots[-1] - slots[0] <= silence:
             return slots
         gaps = (i for i in range(len(slots) - 1, 0, -1) if slots[i] - slots[i - 1] > silence)
@@ -314,7 +342,7 @@ def read_customer(
         for facts in (history, *lent.values()):
             union.absorb(facts, configuration)
         history = union
-    return CustomerStory(history, configuration, part.partition(":")[2])
+    return CustomerStory(history, configuration, part[1])
 
 
 CUSTOMER: Final = Entity("customer", CustomerHistory, read_customer, lambda configuration: AHEAD_US, symmetric=True)

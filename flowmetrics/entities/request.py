@@ -35,7 +35,7 @@ class RequestHistory(msgspec.Struct, array_like=True):
     """The facts of one request in stored order; `mentioned` are the requests that once said they duplicate it."""
 
     facts: list[RequestFact] = []
-    emitted: dict[Part, list[Contribution]] = {}
+    contributed: list[Contribution] = []
     mentioned: list[str] = []
 
     def add(self, event: RequestEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
@@ -60,6 +60,14 @@ class RequestHistory(msgspec.Struct, array_like=True):
     def parts(self) -> Sequence[Part]:
         """A request is read as a whole."""
         return WHOLE
+
+    def emitted(self, part: Part) -> list[Contribution]:
+        """What was contributed last."""
+        return self.contributed
+
+    def emit(self, part: Part, contributions: list[Contribution]) -> None:
+        """Remember what is contributed from now on."""
+        self.contributed = contributions
 
     def mentions(self) -> Sequence[str]:
         """The key of the request that this one duplicates, as last told."""

@@ -43,10 +43,11 @@ class Transition(Protocol):
 
 T = TypeVar("T", bound=Transition)
 
-WHOLE: Final = ("",)
+WHOLE: Final[Sequence[Part]] = (("", ""),)
 """The one part of an entity that is read as a whole."""
 
 OPEN: Final = frozenset({FlowState.NEW, FlowState.WAITING, FlowState.ACTIVE})
+_IGNORE: Final = FlowState.IGNORE
 _KEEPS_STATE: Final = frozenset({FlowState.UNMAPPED, FlowState.NOTE})
 
 
@@ -80,10 +81,11 @@ def steps(facts: Sequence[T], configuration: Configuration) -> Iterator[tuple[T,
     note change nothing.
     """
     state, paused = FlowState.NEW, False
+    stream_of = configuration.stream
     for fact in _ordered(facts, configuration):
-        stream = configuration.stream(fact.value_stream)
+        stream = stream_of(fact.value_stream)
         told = stream.state(fact.state)
-        if told is FlowState.IGNORE:
+        if told is _IGNORE:
             paused = True
         elif told not in _KEEPS_STATE:
             state, paused = told, False

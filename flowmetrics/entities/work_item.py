@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from flowmetrics.configuration import UNMAPPED, Configuration, FlowState, ValueStream
+from flowmetrics.configuration import UNMAPPED, Configuration, FlowState
 from flowmetrics.entities.transitions import OPEN, WHOLE, join, since_silence, steps
 from flowmetrics.entity import Contribution, Counted, Entity, Part
 from flowmetrics.events import ItemEvent, sequence_number
@@ -36,7 +36,7 @@ class ItemHistory(msgspec.Struct, array_like=True):
     """The facts of one item in stored order."""
 
     facts: list[ItemFact] = []
-    emitted: dict[Part, list[Contribution]] = {}
+    contributed: list[Contribution] = []
     mentioned: list[str] = []
 
     def add(self, event: ItemEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
@@ -67,6 +67,14 @@ class ItemHistory(msgspec.Struct, array_like=True):
         """An item is read as a whole."""
         return WHOLE
 
+    def emitted(self, part: Part) -> list[Contribution]:
+        """What was contributed last."""
+        return self.contributed
+
+    def emit(self, part: Part, contributions: list[Contribution]) -> None:
+        """Remember what is contributed from now on."""
+        self.contributed = contributions
+
     def mentions(self) -> Sequence[str]:
         """Items say nothing about each other that is read."""
         return ()
@@ -86,23 +94,31 @@ class Reopen:
 
 
 @dataclass(slots=True)
+class Completion:
+    """The entry into the current run of done: when, under which value stream and item type, after which times.
+
+    `flow_us` and `active_us` are the time on the clock and in active before it; `measured` is false where no start is
+    known.
+    """
+
+    at: int
+    labels: tuple[str, str]
+    measured: bool
+    flow_us: int
+    active_us: int
+
+
+@dataclass(slots=True)
 class ItemStory:
     """What the facts of an item say, as of its latest fact. Durations and instants are microseconds.
 
-    `done_at`, `done_stream` and `done_type` are those of the entry into the current run of done, or None; `flow_us`
-    and `active_us` are the time on the clock and in active before it; `measured` is false where no start is known.
     `load_since` is the virtual start of an item in progress: when it would have started, had its clock never stopped.
     """
 
     value_stream: str = ""
     item_type: str = ""
     state: FlowState = FlowState.NEW
-    done_at: int | None = None
-    done_stream: str = ""
-    done_type: str = ""
-    measured: bool = False
-    flow_us: int = 0
-    active_us: int = 0
+    done: Completion | None = None
     load_since: int | None = None
     reopens: list[Reopen] = field(default_factory=list)
 
@@ -110,82 +126,48 @@ class ItemStory:
 def read_item(
     history: ItemHistory, configuration: Configuration, part: Part, lent: Mapping[str, object]
 ) -> ItemStory | None:
-    """The story of an item; None when the latest word is that it was deleted."""
-    silence_us = configuration.horizon_us + ahead_us(configuration)
-    reader = _Reader()
-    for fact, stream, state, paused in steps(since_silence(history.facts, silence_us), configuration):
-        reader.take(fact, stream, state, paused)
-    return None if reader.deleted else reader.end()
+    """The story of an item; None when the latest word is that it was deleted.
 
-
-class _Reader:
-    """Folds transitions into a story; `clock_us` and `active_us` are as of the fact taken last."""
-
-    __slots__ = (
-        "active_us",
-        "at",
-        "blocked",
-        "clock_us",
-        "deleted",
-        "loaded",
-        "native_type",
-        "started",
-        "state",
-        "story",
-        "stream",
-        "ticking",
-    )
-
-    def __init__(self) -> None:
-        self.story = ItemStory()
-        self.stream: ValueStream | None = None
-        self.native_type: str | None = None
-        self.blocked = self.deleted = self.started = self.ticking = self.loaded = False
-        self.state = self.story.state
-        self.at = self.clock_us = self.active_us = 0
-
-    def take(self, fact: ItemFact, stream: ValueStream, state: FlowState, paused: bool) -> None:
-        if self.ticking:
-            self.clock_us += fact.at - self.at
-            if self.story.state is FlowState.ACTIVE:
-                self.active_us += fact.at - self.at
-        self.at, self.stream = fact.at, stream
+    One loop over the facts with the clock in local names: this is the hottest function of the engine.
+    """
+    story = ItemStory()
+    kind, at, clock_us, active_us = "", 0, 0, 0
+    blocked = deleted = started = ticking = active = False
+    before = FlowState.NEW
+    facts = since_silence(history.facts, configuration.horizon_us + ahead_us(configuration))
+    for fact, stream, state, paused in steps(facts, configuration):
+        if ticking:
+            clock_us += fact.at - at
+            if active:
+                active_us += fact.at - at
+        at = fact.at
         if fact.item_type is not None:
-            self.native_type = fact.item_type
+            kind = fact.item_type
         if fact.blocked is not None:
-            self.blocked = fact.blocked
+            blocked = fact.blocked
         if fact.deleted is not None:
-            self.deleted = fact.deleted
-        story = self.story
-        story.value_stream = fact.value_stream
-        if state is not self.state:
-            self._enter(state)
-        story.state = FlowState.WAITING if state is FlowState.ACTIVE and self.blocked else state
-        self.started = self.started or stream.start == "created" or state in (FlowState.WAITING, FlowState.ACTIVE)
-        if state is FlowState.DONE and story.done_at == fact.at:
-            story.measured = self.started
-        self.ticking = self.started and not paused and story.state in stream.clock
-        self.loaded = not paused and story.state in stream.load
+            deleted = fact.deleted
+        started = started or state is _WAITING or state is _ACTIVE or stream.start == "created"
+        if state is not before:
+            if before is _DONE and state in OPEN:
+                story.reopens.append(Reopen(at, fact.value_stream, stream.item_type(kind)))
+            story.done = None
+            if state is _DONE:
+                story.done = Completion(at, (fact.value_stream, stream.item_type(kind)), started, clock_us, active_us)
+            before = state
+        active = state is _ACTIVE and not blocked
+        story.state = _WAITING if state is _ACTIVE and blocked else state
+        ticking = started and not paused and story.state in stream.clock
+        story.load_since = at - clock_us if not paused and story.state in stream.load else None
+    if deleted:
+        return None
+    story.value_stream, story.item_type = fact.value_stream, stream.item_type(kind)
+    return story
 
-    def _enter(self, state: FlowState) -> None:
-        story, stream = self.story, self.stream
-        assert stream is not None
-        item_type = stream.item_type(self.native_type)
-        if self.state is FlowState.DONE and state in OPEN:
-            story.reopens.append(Reopen(self.at, story.value_stream, item_type))
-        if state is FlowState.DONE:
-            story.done_at, story.done_stream, story.done_type = self.at, story.value_stream, item_type
-            story.flow_us, story.active_us = self.clock_us, self.active_us
-        else:
-            story.done_at = None
-        self.state = state
 
-    def end(self) -> ItemStory:
-        assert self.stream is not None
-        self.story.item_type = self.stream.item_type(self.native_type)
-        if self.loaded:
-            self.story.load_since = self.at - self.clock_us
-        return self.story
+_WAITING: Final = FlowState.WAITING
+_ACTIVE: Final = FlowState.ACTIVE
+_DONE: Final = FlowState.DONE
 
 
 def ahead_us(configuration: Configuration) -> int:

@@ -22,9 +22,8 @@ STICKINESS_DAYS: Final = 30
 
 
 def _last_activity(person: CustomerStory) -> Iterable[Place]:
-    if not person.slots:
-        return ()
-    return (((person.stream,), slot_end(person.slots[-1], person.grain_us), 0, 1),)
+    slots = person.visits.slots
+    return (((person.stream,), slot_end(slots[-1], person.configuration.grain_us), 0, 1),) if slots else ()
 
 
 def _days(person: CustomerStory) -> Iterable[Place]:

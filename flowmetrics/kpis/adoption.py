@@ -23,10 +23,10 @@ def _matches(person: CustomerStory, rule: Mapping[str, tuple[str, ...]]) -> bool
 
 
 def _last_use(person: CustomerStory) -> Iterable[Place]:
-    rules, grain_us = person.configuration.eligible, person.grain_us
+    rules, grain_us = person.configuration.eligible, person.configuration.grain_us
     return [
         ((person.stream, feature), slot_end(slot, grain_us), 0, 1)
-        for feature, slot in person.facts.features.get(person.stream, {}).items()
+        for feature, slot in person.visits.uses.items()
         if feature not in rules or _matches(person, rules[feature])
     ]
 
@@ -35,9 +35,9 @@ def _eligible(person: CustomerStory) -> Iterable[Place]:
     rules = person.configuration.eligible
     if not rules:
         return ()
-    heard_at = person.facts.known.get(person.stream, -1)
-    if person.slots:
-        heard_at = max(heard_at, slot_end(person.slots[-1], person.grain_us))
+    heard_at = person.visits.known_at
+    if person.visits.slots:
+        heard_at = max(heard_at, slot_end(person.visits.slots[-1], person.configuration.grain_us))
     if heard_at < 0:
         return ()
     return [((person.stream, feature), heard_at, 0, 1) for feature, rule in rules.items() if _matches(person, rule)]

@@ -25,27 +25,23 @@ _LOAD_STATES: Final = {FlowState.NEW: "new", FlowState.WAITING: "waiting", FlowS
 
 
 def _done(item: ItemStory) -> Iterable[Place]:
-    if item.done_at is None:
-        return ()
-    return (((item.done_stream, item.done_type), item.done_at, 0, 1),)
+    done = item.done
+    return ((done.labels, done.at, 0, 1),) if done else ()
 
 
 def _flow_time(item: ItemStory) -> Iterable[Place]:
-    if item.done_at is None or not item.measured:
-        return ()
-    return (((item.done_stream, item.done_type), item.done_at, duration_bin(item.flow_us), 1),)
+    done = item.done
+    return ((done.labels, done.at, duration_bin(done.flow_us), 1),) if done and done.measured else ()
 
 
 def _clock_sum(item: ItemStory) -> Iterable[Place]:
-    if item.done_at is None or not item.measured:
-        return ()
-    return (((item.done_stream, item.done_type), item.done_at, 0, item.flow_us),)
+    done = item.done
+    return ((done.labels, done.at, 0, done.flow_us),) if done and done.measured else ()
 
 
 def _active_sum(item: ItemStory) -> Iterable[Place]:
-    if item.done_at is None or not item.measured:
-        return ()
-    return (((item.done_stream, item.done_type), item.done_at, 0, item.active_us),)
+    done = item.done
+    return ((done.labels, done.at, 0, done.active_us),) if done and done.measured else ()
 
 
 def _load(item: ItemStory) -> Iterable[Place]:
@@ -91,7 +87,7 @@ def _read_load(view: View) -> Iterator[Point]:
     counts = view.counts(LOAD.name, view.horizon, total=0)
     states = [_LOAD_STATES[s] for s in sorted(view.configuration.stream(view.value_stream).load)]
     kinds = list(dict.fromkeys([*(k[0] for k in declared_labels(view, DONE)), *(k for k, _ in counts)]))
-    zeros = {(kind, state): 0 for kind in kinds for state in states}
+    zeros: dict[tuple[str, ...], int] = {(kind, state): 0 for kind in kinds for state in states}
     for labels, n in {**zeros, **counts}.items():
         yield Point(labels, float(n), n)
 

@@ -25,10 +25,14 @@ def _journeys(person: CustomerStory) -> Iterator[tuple[str, str, int, int | None
     segment = person.attribute("segment") or NONE
     told = person.facts.milestones
     streams = {s for name in (names.start, names.value) for s in told.get(name, {}) if s}
-    for stream in sorted(streams or person.facts.activity.keys() or {NONE}):
+    for stream in sorted(streams or _visited(person) or {NONE}):
         start = person.milestone(names.start, stream)
         if start is not None:
             yield stream, segment, start, person.milestone(names.value, stream)
+
+
+def _visited(person: CustomerStory) -> set[str]:
+    return {stream for stream, visits in person.facts.visits.items() if visits.slots}
 
 
 def _time_to_value(person: CustomerStory) -> Iterable[Place]:

@@ -14,10 +14,10 @@ import msgspec
 
 from flowmetrics.configuration import Survey
 from flowmetrics.errors import Reason, Rejection, nearest
-from flowmetrics.events import EVENT_TYPES, Event, ResponseEvent, sequence_number
+from flowmetrics.events import EVENT_TYPES, Event, ResponseEvent, ResponseFields, sequence_number
 from flowmetrics.instants import instant_of, instant_text
 from flowmetrics.limits import AHEAD_US_MAX, EVENT_BYTES_MAX
-from flowmetrics.source import Delivery
+from flowmetrics.source import Timed
 
 _decode: Final = msgspec.json.Decoder(Event).decode
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")
@@ -30,16 +30,15 @@ class CloudEvents:
 
     >>> line = b'{"specversion":"1.0","id":"1","source":"s","type":"flowmetrics.item.v1",' + (
     ...     b'"time":"2025-01-01T00:00:00Z","data":{"item":"A-1","value_stream":"shop"}}')
-    >>> CloudEvents({}).read(Delivery(line, 2**60)).reason.value
+    >>> CloudEvents({}).read(line, FAR_FUTURE).reason.value
     'missing_field'
     """
 
     def __init__(self, surveys: Mapping[str, Survey]) -> None:
         self._surveys = surveys
 
-    def read(self, delivery: Delivery) -> Event | Rejection:
-        """The event, or the first reason of the closed list that applies."""
-        body = delivery.body
+    def read(self, body: bytes, arrived_at: int) -> Timed | Rejection:
+        """The event with its instant, or the first reason of the closed list that applies."""
         if len(body) > EVENT_BYTES_MAX:
             return Rejection(Reason.TOO_LARGE, f"{len(body)} bytes; at most {EVENT_BYTES_MAX} are taken")
         try:
@@ -49,25 +48,34 @@ class CloudEvents:
         moment = event.time
         if moment.tzinfo is None:
             return Rejection(Reason.TIME_WITHOUT_OFFSET, f"time {moment.isoformat()} has no offset; add Z or +hh:mm")
-        if event.sequence is not None and not _is_sequence(event.sequence):
-            return Rejection(Reason.WRONG_TYPE, f"sequence {event.sequence!r} is not an integer")
         at = instant_of(moment)
-        if at < 0:
-            return Rejection(Reason.BAD_TIME, f"time {moment.isoformat()} is before 1970")
-        if at > delivery.arrived_at + AHEAD_US_MAX:
-            arrived = instant_text(delivery.arrived_at)
-            return Rejection(Reason.TOO_FAR_AHEAD, f"time {moment.isoformat()} is over an hour after {arrived}")
-        return self._on_scale(event) if type(event) is ResponseEvent else event
+        wrong = _off_bounds(event, at, arrived_at)
+        if wrong is None and type(event) is ResponseEvent:
+            wrong = self._off_scale(event.data)
+        return (at, event) if wrong is None else wrong
 
-    def _on_scale(self, event: ResponseEvent) -> ResponseEvent | Rejection:
-        survey = self._surveys.get(event.data.survey)
+    def _off_scale(self, answer: ResponseFields) -> Rejection | None:
+        survey = self._surveys.get(answer.survey)
         if survey is None:
-            hint = nearest(event.data.survey, self._surveys)
-            return Rejection(Reason.UNKNOWN_SURVEY, f'survey "{event.data.survey}" is not configured.{hint}')
-        if not survey.low <= event.data.score <= survey.high:
+            hint = nearest(answer.survey, self._surveys)
+            return Rejection(Reason.UNKNOWN_SURVEY, f'survey "{answer.survey}" is not configured.{hint}')
+        if not survey.low <= answer.score <= survey.high:
             scale = f"{survey.low} to {survey.high}"
-            return Rejection(Reason.SCORE_OFF_SCALE, f"score {event.data.score} is off the scale {scale}")
-        return event
+            return Rejection(Reason.SCORE_OFF_SCALE, f"score {answer.score} is off the scale {scale}")
+        return None
+
+
+def _off_bounds(event: Event, at: int, arrived_at: int) -> Rejection | None:
+    if at < 0:
+        return Rejection(Reason.BAD_TIME, f"time {instant_text(at)} is before 1970")
+    if at > arrived_at + AHEAD_US_MAX:
+        arrived = instant_text(arrived_at)
+        return Rejection(
+            Reason.TOO_FAR_AHEAD, f"time {instant_text(at)} is over an hour after its arrival at {arrived}"
+        )
+    if event.sequence is not None and not _is_sequence(event.sequence):
+        return Rejection(Reason.WRONG_TYPE, f"sequence {event.sequence!r} is not an integer")
+    return None
 
 
 def _is_sequence(sequence: int | str) -> bool:
@@ -78,11 +86,15 @@ def _is_sequence(sequence: int | str) -> bool:
 
 
 def _diagnose(body: bytes, message: str) -> Rejection:
-    """Why the decoder refused these bytes."""
+    """Why the decoder, which said `message`, refused these bytes."""
     try:
         event = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return Rejection(Reason.NOT_JSON, f"the bytes are not JSON: {error}")
+    return _envelope_fault(event) or _field_fault(event, message)
+
+
+def _envelope_fault(event: object) -> Rejection | None:
     if not isinstance(event, dict):
         return Rejection(Reason.NOT_CLOUDEVENT, "a CloudEvent is a JSON object")
     for name in _ENVELOPE:
@@ -93,6 +105,10 @@ def _diagnose(body: bytes, message: str) -> Rejection:
     if event["type"] not in EVENT_TYPES:
         hint = nearest(event["type"], EVENT_TYPES)
         return Rejection(Reason.UNKNOWN_TYPE, f'type "{event["type"]}" is not known.{hint}')
+    return None
+
+
+def _field_fault(event: dict[str, object], message: str) -> Rejection:
     if event.get("time") is None:
         return Rejection(Reason.MISSING_FIELD, 'the field "time" is missing')
     if "`$.time`" in message:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeAlias
 
 from flowmetrics.limits import LABEL_CHARACTERS_MAX, SERIES_MAX
 
 Series: TypeAlias = tuple[str, ...]
 """(measure, value stream, label values …)"""
+
+
+class _Told(dict[tuple[str, Series], int]):
+    """Numbers by measure and labels as they are told; overlong labels are cut before they are looked up."""
+
+    def __init__(self, number: Callable[[Series], int]) -> None:
+        super().__init__()
+        self._number = number
+
+    def __missing__(self, told: tuple[str, Series]) -> int:
+        if len(self) >= SERIES_MAX:
+            self.clear()
+        measure, labels = told
+        number = self[told] = self._number((measure, *(label[:LABEL_CHARACTERS_MAX] for label in labels)))
+        return number
 
 
 class SeriesTable:
@@ -24,7 +39,8 @@ class SeriesTable:
     def __init__(self, known: Iterable[tuple[int, Series]]) -> None:
         self._numbers: dict[Series, int] = {}
         self._series: dict[int, Series] = {}
-        self._told: dict[Series, int] = {}
+        self.told = _Told(self._number)
+        """(measure, labels with the value stream first) → number, remembered for speed."""
         for number, series in known:
             self._numbers[series] = number
             self._series[number] = series
@@ -33,14 +49,8 @@ class SeriesTable:
         """Numbers given since the list was last emptied: what a checkpoint has to store."""
 
     def number(self, series: Series) -> int:
-        """The number of a series; a new one when it was never seen. Overlong labels are cut first."""
-        try:
-            return self._told[series]
-        except KeyError:
-            if len(self._told) > SERIES_MAX:
-                self._told.clear()
-            number = self._told[series] = self._number(tuple(word[:LABEL_CHARACTERS_MAX] for word in series))
-            return number
+        """The number of a series; a new one when it was never seen."""
+        return self.told[series[0], series[1:]]
 
     def series(self, number: int) -> Series:
         """The series of a number."""

@@ -27,12 +27,10 @@ from flowmetrics.events import (
     ResponseEvent,
 )
 from flowmetrics.kpi import Kpi, Measure
+from flowmetrics.source import Timed
 from flowmetrics.steps.links import lent, reach
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.windowing.bins import BINS
-
-Timed: TypeAlias = tuple[int, Event]
-"""An accepted event and its instant."""
 
 Changes: TypeAlias = dict[int, dict[int, int]]
 """Series number → cell → signed amount."""
@@ -131,32 +129,31 @@ class Track:
 
     def _emit(self, key: str, parts: Collection[Part], histories: Mapping[str, History], changes: Changes) -> None:
         history = histories[key]
-        emitted = history.emitted
         for part in self._all_parts(key, histories) if parts is _EVERY_PART else parts:
-            before, after = emitted.get(part, _NOTHING), self._read(key, history, part, histories)
+            before, after = history.emitted(part), self._read(key, history, part, histories)
             if before != after:
                 for series, cell, amount in before:
-                    cells = changes.setdefault(series, {})
+                    cells = changes.get(series)
+                    if cells is None:
+                        cells = changes[series] = {}
                     cells[cell] = cells.get(cell, 0) - amount
                 for series, cell, amount in after:
-                    cells = changes.setdefault(series, {})
+                    cells = changes.get(series)
+                    if cells is None:
+                        cells = changes[series] = {}
                     cells[cell] = cells.get(cell, 0) + amount
-                if after:
-                    emitted[part] = after
-                else:
-                    del emitted[part]
+                history.emit(part, after)
 
     def _all_parts(self, key: str, histories: Mapping[str, History]) -> Collection[Part]:
-        history = histories[key]
-        parts = {*history.parts(), *history.emitted}
-        if _is_linked(history):
+        parts = set(histories[key].parts())
+        if _is_linked(histories[key]):
             for other in reach(key, histories):
                 parts.update(histories[other].parts())
         return sorted(parts)
 
     def _read(self, key: str, history: History, part: Part, histories: Mapping[str, History]) -> list[Contribution]:
         entity = _BY_HISTORY[type(history)]
-        measures = self._measures.get((entity.prefix, part.partition(":")[0]))
+        measures = self._measures.get((entity.prefix, part[0]))
         if not measures:
             return _NOTHING
         others = lent(key, entity, histories) if _is_linked(history) else _ALONE
@@ -165,15 +162,15 @@ class Track:
         story = entity.read(history, self._configuration, part, others)
         if story is None:
             return _NOTHING
-        width, number = self._configuration.resolution_us, self._table.number
+        width, number = self._configuration.resolution_us, self._table.told
         return [
-            (number((measure.name, *labels)), -(-at // width) * BINS + bin_number, amount)
+            (number[measure.name, labels], -(-at // width) * BINS + bin_number, amount)
             for measure in measures
             for labels, at, bin_number, amount in measure.places(story)
         ]
 
 
-_EVERY_PART: Final[Collection[Part]] = frozenset({"*"})
+_EVERY_PART: Final[Collection[Part]] = frozenset()
 _ALONE: Final[Mapping[str, History]] = {}
 _NOTHING: Final[list[Contribution]] = []
 

@@ -1,0 +1,137 @@
+"""What must hold between the keys of a configuration file; each check notes its mistakes where they can be mended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final, TypeAlias
+
+from flowmetrics.configuration import DEFAULT_SURVEYS, Configuration, Survey
+from flowmetrics.errors import nearest
+from flowmetrics.instants import duration_text
+from flowmetrics.kpi import Kpi
+from flowmetrics.kpis import catalogue
+from flowmetrics.yaml_text import Spot, Walk, quoted
+
+Said: TypeAlias = Mapping[str, Any]
+"""What a file says: values by the names of fields; `value_streams`, `surveys` and `eligible` by name."""
+
+_DEFAULTS: Final = Configuration()
+_PROMOTERS: Final = (0, 10)
+
+
+def check(walk: Walk, said: Said) -> None:
+    """Note every mistake between keys. A value that was wrong by itself is not held against others."""
+    for each in _CHECKS:
+        each(walk, said)
+
+
+def merged_survey(name: str, said: Said) -> Survey:
+    """A survey of the file over the default one of that name: what is not said stays, but `top` and `better` replace
+    each other.
+    """
+    default = DEFAULT_SURVEYS.get(name, Survey(*_PROMOTERS))
+    scale = {"low": default.low, "high": default.high}
+    score = {} if said.keys() & {"top", "better"} else {"top": default.top, "better": default.better}
+    return Survey(**{**scale, **score, **said})
+
+
+def _check_panes(walk: Walk, said: Said) -> None:
+    width_us = walk.known("resolution", _DEFAULTS.resolution_us)
+    if width_us is None:
+        return
+    for spot in _given(walk, "windows[", "horizon"):
+        us = walk.known(spot.path, 0)
+        if us and us % width_us:
+            below_us = us // width_us * width_us
+            near = " or ".join(duration_text(n) for n in (below_us, below_us + width_us) if n)
+            walk.mistake(
+                spot,
+                f"{spot.what} is {quoted(spot.text())}, no multiple of the resolution {duration_text(width_us)}; "
+                f"write {near}",
+            )
+
+
+def _check_horizon(walk: Walk, said: Said) -> None:
+    horizon_us = walk.known("horizon", _DEFAULTS.horizon_us)
+    windows_us = walk.known("windows", _DEFAULTS.windows_us)
+    if horizon_us is None or not windows_us or horizon_us >= max(windows_us):
+        return
+    longest = duration_text(max(windows_us))
+    for spot in _given(walk, "horizon", "windows["):
+        if spot.path == "horizon" or walk.known(spot.path, 0) == max(windows_us):
+            walk.mistake(
+                spot,
+                f"the horizon {duration_text(horizon_us)} is shorter than the longest window; write {longest} or more",
+            )
+            return
+
+
+def _given(walk: Walk, *beginnings: str) -> Iterable[Spot]:
+    return (spot for beginning in beginnings for path, spot in walk.spots.items() if path.startswith(beginning))
+
+
+def _check_journey(walk: Walk, said: Said) -> None:
+    start = walk.known("time_to_value.from", _DEFAULTS.time_to_value.start)
+    value = walk.known("time_to_value.to", _DEFAULTS.time_to_value.value)
+    if start == value and start is not None:
+        spot = next(iter(_given(walk, "time_to_value.to", "time_to_value.from")))
+        walk.mistake(spot, f"time_to_value runs from {quoted(start)} to {quoted(start)}; name two milestones")
+
+
+def _fixed_kpis() -> tuple[Kpi, ...]:
+    return catalogue(Configuration(surveys={}))
+
+
+def _check_surveys(walk: Walk, said: Said) -> None:
+    taken = _taken_names()
+    for name, survey in said.get("surveys", {}).items():
+        spot = walk.spots[f"surveys.{name}"]
+        if name in taken:
+            walk.mistake(
+                spot, f"the survey {quoted(name)} would be mixed up with a KPI or metric; give it another name"
+            )
+        if "top" in survey and "better" in survey:
+            walk.mistake(walk.spots[f"{spot.path}.better"], f"{spot.path} gives top and better; keep one of them")
+        elif walk.known(f"{spot.path}.scale", _PROMOTERS) is not None:
+            _check_score(walk, spot, name, survey)
+
+
+def _taken_names() -> frozenset[str]:
+    kpis = _fixed_kpis()
+    metrics = {metric for kpi in kpis for metric in (kpi.metric, *(c.name for c in kpi.companions))}
+    return frozenset({kpi.name for kpi in kpis} | {metric.removeprefix("flowmetrics_") for metric in metrics})
+
+
+def _check_score(walk: Walk, spot: Spot, name: str, said: Said) -> None:
+    """The scale of a survey must be known, and suit the way in which its score is read."""
+    if "low" not in said and name not in DEFAULT_SURVEYS:
+        walk.mistake(spot, f"{spot.path} has no scale; add one such as scale: [1, 5]")
+        return
+    survey = merged_survey(name, said)
+    steps, scale = survey.high - survey.low, f"[{survey.low}, {survey.high}]"
+    tried = walk.spots.get(f"{spot.path}.top") or walk.spots.get(f"{spot.path}.scale") or spot
+    if survey.top is not None and survey.top > steps:
+        walk.mistake(tried, f"{spot.path}.top is {survey.top}; on the scale {scale} it must be from 1 to {steps}")
+    broken = any(walk.known(f"{spot.path}.{key}", 0) is None for key in ("top", "better"))
+    if survey.top is None and survey.better is None and not broken and (survey.low, survey.high) != _PROMOTERS:
+        walk.mistake(
+            tried, f"{spot.path} has neither top nor better, so its scale must be [0, 10], not {scale}; add one of them"
+        )
+
+
+def _check_kpis(walk: Walk, said: Said) -> None:
+    names = [*(kpi.name for kpi in _fixed_kpis()), *DEFAULT_SURVEYS, *said.get("surveys", {})]
+    for spot in _given(walk, "kpis["):
+        pattern = walk.known(spot.path, "")
+        if pattern and not any(fnmatchcase(name, pattern) for name in names):
+            walk.mistake(spot, f"{spot.what} is {quoted(pattern)}, which no KPI matches.{nearest(pattern, names)}")
+
+
+_CHECKS: Final[tuple[Callable[[Walk, Said], None], ...]] = (
+    _check_panes,
+    _check_horizon,
+    _check_journey,
+    _check_surveys,
+    _check_kpis,
+)

@@ -1,0 +1,231 @@
+"""Every key of `flowmetrics.yaml`, declared once: its place, how it is read, what a change of it takes, what it says.
+
+Reader, JSON Schema, reference page, `effective` and fingerprints all follow from `KEYS`. A part of a path in angle
+brackets stands for names of one's own.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final, TypeAlias, Union
+
+from flowmetrics.configuration import ITEM_TYPES, Configuration, FlowState
+from flowmetrics.limits import SERIES_MAX
+from flowmetrics.setting_kinds import (
+    BROKER,
+    DURATION,
+    LISTEN,
+    OVERFLOW,
+    RESOLUTION,
+    SCALE,
+    TIME_ZONE,
+    WORD,
+    Kind,
+    choice,
+    integer,
+    list_of,
+    map_of,
+    matching,
+    one_or_more,
+)
+
+
+class Change(enum.Enum):
+    """What a change of a key takes."""
+
+    RUN = "run"
+    """It is about the process, not the figures: the next start."""
+    READ = "read"
+    """It applies to the past as well: a new epoch, read from the histories."""
+    WRITE = "write"
+    """It shaped what was stored: a rebuild from the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key. `fields` are its attributes on its owner: the configuration, or what the name in its path stands for.
+
+    Without fields the owner is the value. `default` is shown where the default configuration has none to show.
+    """
+
+    path: str
+    fields: tuple[str, ...]
+    kind: Kind[Any]
+    change: Change
+    says: str
+    default: str = ""
+
+    def of(self, owner: object) -> Any:
+        """The value of this key on its owner."""
+        return attrgetter(*self.fields)(owner) if self.fields else owner
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names of one's own: how one is read, and what they stand for in a configuration."""
+
+    kind: Kind[str]
+    each: Callable[[Configuration], Iterable[tuple[str, Any]]]
+
+
+NAMES: Final[Mapping[str, Names]] = {
+    "<pattern>": Names(WORD, lambda configuration: configuration.value_streams),
+    "<name>": Names(
+        matching("[a-z][a-z0-9_]*", "lower-case letters, digits and _, beginning with a letter"),
+        lambda configuration: configuration.surveys.items(),
+    ),
+    "<feature>": Names(WORD, lambda configuration: configuration.eligible.items()),
+}
+
+_PATTERNS: Final = list_of(WORD)
+_MAPPED: Final = list_of(WORD, empty=True)
+_STATES: Final = map_of(
+    choice([state.name.lower() for state in FlowState if state is not FlowState.UNMAPPED]), _MAPPED, "done: [Closed]"
+)
+_ITEM_TYPES: Final = map_of(choice(ITEM_TYPES), _MAPPED, "defect: [Bug]")
+_PREFIX: Final = matching("[A-Za-z0-9._-]{1,200}", "letters, digits, dots, _ and - as in a Kafka topic")
+_ATTRIBUTES: Final = ("segment", "plan", "account", "kind")
+_RUN, _READ, _WRITE = Change.RUN, Change.READ, Change.WRITE
+
+KEYS: Final = (
+    Key(
+        "broker", ("broker",), BROKER, _RUN,
+        "Where events and state are kept: a directory of this machine, or Kafka brokers.",
+    ),
+    Key(
+        "http.listen", ("listen",), LISTEN, _RUN,
+        "Host and port of metrics, page, events and health.",
+    ),
+    Key(
+        "http.token_file", ("token_file",), WORD, _RUN,
+        "A file with the bearer token that `POST /events` asks for.",
+        "none: everybody who reaches the port may send",
+    ),
+    Key(
+        "kpis", ("kpis",), _PATTERNS, _READ,
+        "Patterns of the names of the KPIs that are computed.",
+    ),
+    Key(
+        "windows", ("windows_us",), list_of(DURATION, unique=True), _READ,
+        "The rolling windows; each is a multiple of the resolution.",
+    ),
+    Key(
+        "resolution", ("resolution_us",), RESOLUTION, _READ,
+        "The width of a pane; it divides 15 minutes. "
+        "A change to or from a width that is no multiple of 5 minutes is a `write`.",
+    ),
+    Key(
+        "percentiles", ("percentiles",), list_of(integer(1, 100), unique=True), _READ,
+        "The percentiles that are shown of durations.",
+    ),
+    Key(
+        "horizon", ("horizon_us",), DURATION, _WRITE,
+        "Nothing older is read, and activity older than that is not kept; at least the longest window.",
+    ),
+    Key(
+        "timezone", ("timezone",), TIME_ZONE, _READ,
+        "The IANA time zone of calendar days.",
+    ),
+    Key(
+        "value_streams.<pattern>.item_types", ("item_types",), _ITEM_TYPES, _READ,
+        "For each of feature, defect, risk and debt the patterns of the tool's own types; the first that matches wins.",
+        "common tool words",
+    ),
+    Key(
+        "value_streams.<pattern>.states", ("states",), _STATES, _READ,
+        "For each of new, waiting, active, done, cancelled, ignore and note the patterns of the tool's own states; "
+        "the first that matches wins, and those given replace the default ones as a whole.",
+        "common tool words",
+    ),
+    Key(
+        "value_streams.<pattern>.start", ("start",), choice(("first_committed", "created")), _READ,
+        "What starts flow time: the first entry into waiting or active, or creation.",
+    ),
+    Key(
+        "value_streams.<pattern>.reopen_gap", ("reopen_gap",), choice(("exclude", "include")), _READ,
+        "Whether flow time of a reopened item leaves out the time it sat in done.",
+    ),
+    Key(
+        "surveys.<name>.scale", ("low", "high"), SCALE, _WRITE,
+        "The lowest and the highest score that is accepted.",
+        "nps, enps: [0, 10]; csat: [1, 5]; ces: [1, 7]",
+    ),
+    Key(
+        "surveys.<name>.top", ("top",), integer(1, 100), _READ,
+        "The score is the share of answers in the best so many steps of the scale.",
+        "csat: 2",
+    ),
+    Key(
+        "surveys.<name>.better", ("better",), choice(("high", "low")), _READ,
+        "The score is the mean answer, and this way is better; "
+        "without `top` and `better` it is promoters less detractors on a scale of [0, 10].",
+        "ces: high",
+    ),
+    Key(
+        "time_to_value.from", ("time_to_value.start",), WORD, _READ,
+        "The milestone that starts the clock.",
+    ),
+    Key(
+        "time_to_value.to", ("time_to_value.value",), WORD, _READ,
+        "The milestone that ends it.",
+    ),
+    Key(
+        "time_to_value.within", ("time_to_value.within_us",), list_of(DURATION, unique=True), _READ,
+        "The times in which value should be reached.",
+    ),
+    Key(
+        "eligible.<feature>", (), map_of(choice(_ATTRIBUTES), one_or_more(WORD), "segment: enterprise"), _READ,
+        "Who could use a feature: for each of segment, plan, account and kind a pattern or a list of them.",
+        "none: all who are active in the value stream",
+    ),
+    Key(
+        "labels.max_per_metric", ("labels_max",), integer(1, SERIES_MAX), _READ,
+        "How many label sets a metric may have in a value stream.",
+    ),
+    Key(
+        "labels.overflow", ("labels_overflow",), OVERFLOW, _READ,
+        "The label value that the rest shares.",
+    ),
+    Key(
+        "privacy.pseudonym_key_file", ("pseudonym_key_file",), WORD, _WRITE,
+        "A file with the key by which ids of people become pseudonyms before they are stored.",
+        "none: ids are stored as sent",
+    ),
+    Key(
+        "log.retention", ("log_retention_us",), DURATION, _RUN,
+        "How long accepted events are kept; a rebuild reaches back no further.",
+    ),
+    Key(
+        "memory.hot_entities", ("hot_entities_max",), integer(1, 1_000_000_000 - 1), _RUN,
+        "How many histories are kept in memory; the others wait in the store.",
+    ),
+    Key(
+        "topics.prefix", ("topics_prefix",), _PREFIX, _RUN,
+        "What the names of the Kafka topics begin with.",
+    ),
+)  # fmt: skip
+
+Tree: TypeAlias = Mapping[str, Union["Tree", Key]]
+
+
+def _tree() -> Tree:
+    tree: dict[str, Any] = {}
+    for key in KEYS:
+        *parents, last = key.path.split(".")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[last] = key
+    return tree
+
+
+TREE: Final = _tree()
+"""The keys by the parts of their paths."""
+
+
+def named(tree: Tree) -> str | None:
+    """The part in angle brackets where a branch holds names of one's own; None where it holds keys."""
+    return next((word for word in tree if word in NAMES), None)

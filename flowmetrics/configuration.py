@@ -223,6 +223,14 @@ class Configuration:
         five_us = 5 * MINUTE_US
         return self.resolution_us if self.resolution_us % five_us else five_us
 
+    def same_day(self, slot: int, other: int) -> bool:
+        """Whether two slots of stored activity lie in one local day."""
+        if self.timezone == "UTC":
+            day_slots = 2 * DAY_US // self.grain_us
+            return slot // day_slots == other // day_slots
+        day = self.calendar.day
+        return day(slot // 2 * self.grain_us) == day(other // 2 * self.grain_us)
+
     @property
     def longest_us(self) -> int:
         """The longest window: over it retention is read."""

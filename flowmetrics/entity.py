@@ -23,42 +23,26 @@ Place: TypeAlias = tuple[tuple[str, ...], int, int, int]
 """(value stream and labels, instant, bin, amount): a contribution before it has a series number and a pane."""
 
 
-Part: TypeAlias = tuple[str, str]
-"""A part of a history that is read and emitted by itself: a facet, and the value stream or ""."""
+Part: TypeAlias = str
+"""A part of a history that is read and emitted by itself: a facet, or `facet:value stream`."""
 
 Counted: TypeAlias = Counter[tuple[str, ...]]
 """What the engine counts on the way: (counter, label values …)."""
 
 
 class History(Protocol):
-    """The facts of one entity, and what each part of them contributed last.
+    """The facts of one entity, and `contributed`: what each part of them contributed last.
 
-    `mentioned` are the keys of the entities that ever said something about this one.
+    `mentioned` are the keys of the entities that ever said something about this one; `mentions` the keys of those that
+    this one says something about, as last told.
     """
 
+    contributed: dict[Part, list[Contribution]]
     mentioned: list[str]
-
-    def add(self, event: Any, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
-        """Join one event of this entity to the facts; idempotent, and the same in any order.
-
-        Returns the parts that changed, so that what happens often costs little; empty when nothing did.
-        """
-        ...
+    mentions: list[str]
 
     def parts(self) -> Sequence[Part]:
-        """Every part that has something to contribute or that contributed last."""
-        ...
-
-    def emitted(self, part: Part) -> list[Contribution]:
-        """What a part contributed last; empty when nothing."""
-        ...
-
-    def emit(self, part: Part, contributions: list[Contribution]) -> None:
-        """Remember what a part contributes from now on."""
-        ...
-
-    def mentions(self) -> Sequence[str]:
-        """The keys of other entities that this one says something about, as last told."""
+        """Every part that may have something to contribute."""
         ...
 
     def last_at(self) -> int:
@@ -66,10 +50,18 @@ class History(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+Join: TypeAlias = Callable[[Any, Any, int, Configuration, Counted], Sequence[Part]]
+"""(history, event, instant, configuration, counted) → the parts that changed; empty when nothing did.
+
+Joining is idempotent and gives the same facts in any order. What happens often should change few parts.
+"""
+
+
+@dataclass(frozen=True, eq=False)
 class Entity:
     """A kind of thing with a history: how its keys begin, what it stores, and how the facts are read.
 
+    `joins` maps an event type to the name of the entity that it tells of and the way it is joined to the facts.
     `read` gives the story that measures place on the axis of time, for one part of the history and the histories lent
     to it; None when there is nothing to tell. `ahead_us` is how far beyond the latest fact a contribution may be dated.
     `symmetric`: a link joins both ends into one (aliases), or makes one end read the other (duplicates).
@@ -77,6 +69,7 @@ class Entity:
 
     prefix: str
     history: type[Any]
+    joins: Mapping[type, tuple[Callable[[Any], str], Join]]
     read: Callable[[Any, Configuration, Part, Mapping[str, Any]], Any]
     ahead_us: Callable[[Configuration], int]
     symmetric: bool = False

@@ -36,7 +36,7 @@ class Better(enum.Enum):
     NEITHER = "neither"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Measure:
     """One kind of series: which entities contribute to it, where, and under which labels besides the value stream.
 

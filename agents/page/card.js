@@ -2,7 +2,7 @@
 //
 // Text that came from labels is only ever set as text, never as markup: a label is what somebody's tool sent.
 
-import {Chart, colourOf} from "./chart.js";
+import {Chart, swatch} from "./chart.js";
 import {select} from "./selection.js";
 import {exact, humanise, timeOfDay, unitWord} from "./units.js";
 
@@ -28,7 +28,7 @@ export class Card {
   #derivedFrom = "";
   #rows = [];
   #selection = null;
-  #context = element("span");
+  #context = element("p", "metric");
   #figures = element("div", "figures");
   #slices = element("div", "slices");
   #legend = element("div", "legend");
@@ -42,8 +42,8 @@ export class Card {
     this.#host = element("div", "chart", {tabindex: "0", role: "img", "aria-label": `Chart: ${kpi.question} Arrow keys read it out.`});
     this.root = element("article", "card", {"data-kpi": kpi.name, "aria-labelledby": id},
       element("h3", "", {id}, kpi.question),
-      element("p", "metric", {}, element("code", "", {}, kpi.metric), this.#context),
-      this.#figures, this.#slices, this.#host, this.#legend);
+      this.#context,
+      element("div", "standing", {}, this.#figures, this.#slices), this.#host, this.#legend);
     this.#chart = new Chart(this.#host, kpi.unit);
   }
 
@@ -64,17 +64,17 @@ export class Card {
     if (this.has) this.#build();
   }
 
-  /** Brings figures and chart up to date. */
-  update(range) {
-    this.#rows.forEach(row => row());
-    this.#chart.show(this.#selection.drawn, this.#selection.total, range);
-  }
+  /** Brings the figures up to date. */
+  say() { this.#rows.forEach(row => row()); }
+
+  /** Brings the chart up to date, over the time `range`. */
+  plot(range) { this.#chart.show(this.#selection.drawn, this.#selection.total, range); }
 
   #build() {
     const {drawn, listed, total, spread, first, window} = this.#selection;
     this.#rows = [];
-    this.#context.replaceChildren(...[BETTER[this.#kpi.better], window && `window ${window}`, ...this.#settled()]
-      .filter(Boolean).flatMap(text => [" · ", element("span", "", {}, text)]));
+    this.#context.replaceChildren(element("code", "", {}, this.#kpi.metric), ...[BETTER[this.#kpi.better], window && `window ${window}`, ...this.#settled()]
+      .filter(Boolean).map(text => element("span", "", {}, text)));
     const heads = total || drawn.length === 1 ? [first] : [first, ...drawn.keys()].filter((k, i) => i === 0 || k !== first).slice(0, HEADLINES_MAX);
     this.#figures.replaceChildren(...heads.map((k, i) => this.#figure(drawn[k], k, i === 0, drawn.length > 1)));
     const complete = drawn.length <= heads.length;
@@ -136,11 +136,7 @@ export class Card {
     return parts;
   }
 
-  #swatch(index) {
-    const mark = element("i", "swatch", {"aria-hidden": "true"});
-    mark.style.background = `var(${colourOf(index, this.#selection.total)})`;
-    return mark;
-  }
+  #swatch(index) { return swatch(index, this.#selection.total); }
 
   #list(lines, spread) {
     return element("ul", "", {"aria-label": `by ${words(spread)}`}, ...lines.map((line, i) => this.#entry(line, this.#swatch(i))));

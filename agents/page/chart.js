@@ -4,13 +4,21 @@ import uPlot from "./vendor/uPlot.esm.js";
 import {columns} from "./store.js";
 import {fullTime, humanise, tick, tickSteps, timeOfDay, timeTick} from "./units.js";
 
-const HEIGHT = 168, AXIS_WIDTH = 52;
-const DASHES = [[], [], [], [], [6, 3], [6, 3], [2, 3], [2, 3]];  // colour is never the only difference
+const AXIS_WIDTH = 52;
+const STROKES = ["", "", "", "", "dashed", "dashed", "dotted", "dotted"];  // colour is never the only difference
+const DASHES = {"": [], dashed: [6, 3], dotted: [2, 3]};
 const LEAST_SPREAD = {ratio: 0.1, score: 10, seconds: 1};
 const LIMITS = {ratio: [0, 1]};
 
-/** The CSS variable that colours line `index`: ink for a total, else Okabe–Ito in the order in which they are told apart best. */
-export const colourOf = (index, total) => `--line-${total ? index : index + 1}`;
+// Ink for a total, else Okabe–Ito in the order in which they are told apart best.
+const colourOf = (index, total) => `--line-${total ? index : index + 1}`;
+
+/** The mark that stands for line `index` wherever its name is written. */
+export function swatch(index, total) {
+  const mark = Object.assign(document.createElement("i"), {className: `swatch ${STROKES[index]}`, ariaHidden: "true"});
+  mark.style.background = `var(${colourOf(index, total)})`;
+  return mark;
+}
 
 /** A chart in `host`, drawn when it is looked at. */
 export class Chart {
@@ -60,27 +68,28 @@ export class Chart {
   }
 
   #resize() {
-    if (this.#plot && this.#host.clientWidth) this.#plot.setSize({width: this.#host.clientWidth, height: HEIGHT});
+    if (this.#plot && this.#host.clientWidth) this.#plot.setSize(this.#size());
     else this.#draw();
   }
+
+  #size() { return {width: this.#host.clientWidth, height: this.#host.clientHeight}; }
 
   #options() {
     const style = getComputedStyle(this.#host);
     const colour = name => style.getPropertyValue(name).trim();
     const axis = {stroke: colour("--muted"), font: `11px ${style.fontFamily}`, grid: {stroke: colour("--grid"), width: 1}, ticks: {show: false}};
     return {
-      width: this.#host.clientWidth,
-      height: HEIGHT,
-      padding: [8, 8, 0, 0],
+      ...this.#size(),
+      padding: [8, 20, 0, 0],
       legend: {show: false},
       cursor: {sync: {key: "page", setSeries: false}, y: false, points: {show: false}, drag: {x: false, y: false, setScale: false}},
       scales: {x: {time: true, range: () => this.#range}, y: {range: (_, low, high) => valueRange(low, high, this.#unit)}},
       series: [{}, ...this.#lines.map((_, i) => ({
         stroke: colour(colourOf(i, this.#total)), width: this.#total && i === 0 ? 2.25 : 1.75,
-        dash: DASHES[i], cap: "round", paths: heldLine, points: {show: false},
+        dash: DASHES[STROKES[i]], cap: "round", paths: heldLine, points: {show: false},
       }))],
       axes: [
-        {...axis, size: 28, gap: 4, space: 64, values: (_, splits, __, ___, step) => splits.map(at => timeTick(at, step))},
+        {...axis, size: 22, gap: 4, space: 64, values: (_, splits, __, ___, step) => splits.map(at => timeTick(at, step))},
         {...axis, size: AXIS_WIDTH, gap: 4, space: 34, incrs: tickSteps(this.#unit),
           values: (_, splits, __, ___, step) => splits.map(value => tick(value, this.#unit, step))},
       ],
@@ -96,10 +105,11 @@ export class Chart {
     if (!here) return;
     const at = this.#plot.posToVal(left, "x");
     const time = Object.assign(document.createElement("time"), {textContent: timeOfDay(at), title: fullTime(at)});
-    this.#tip.replaceChildren(time, ...this.#lines.map((line, i) => tipRow(line, at, this.#unit, colourOf(i, this.#total))));
-    const plotLeft = AXIS_WIDTH + left, toLeft = plotLeft > this.#host.clientWidth / 2;
-    this.#tip.style.left = toLeft ? "auto" : `${plotLeft + 12}px`;
-    this.#tip.style.right = toLeft ? `${this.#host.clientWidth - plotLeft + 12}px` : "auto";
+    this.#tip.replaceChildren(time, ...this.#lines.map((line, i) => tipRow(line, at, this.#unit, swatch(i, this.#total))));
+    const before = AXIS_WIDTH + left - 12, after = this.#host.clientWidth - before - 24, toLeft = before > after;
+    this.#tip.style.left = toLeft ? "auto" : `${before + 24}px`;
+    this.#tip.style.right = toLeft ? `${after + 24}px` : "auto";
+    this.#tip.style.maxWidth = `${Math.max(before, after)}px`;
   }
 
   // Arrow keys walk through time: a fiftieth of the width a step, a tenth with shift.
@@ -115,11 +125,9 @@ export class Chart {
   }
 }
 
-function tipRow({series, name}, at, unit, colour) {
-  const row = document.createElement("div"), mark = document.createElement("i"), label = document.createElement("span");
+function tipRow({series, name}, at, unit, mark) {
+  const row = document.createElement("div"), label = document.createElement("span");
   const index = series.indexAt(at), value = index < 0 ? null : series.values[index];
-  mark.className = "swatch";
-  mark.style.background = `var(${colour})`;
   label.textContent = name;
   label.className = "name";
   row.append(mark, label, Object.assign(document.createElement("b"), {textContent: value === null ? "no data" : humanise(value, unit)}));

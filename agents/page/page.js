@@ -25,8 +25,7 @@ function showCatalogue(received) {
   if (catalogue) { location.reload(); return; }   // another version of the engine has another page
   catalogue = text;
   byId("version").textContent = received.version;
-  const byGroup = Map.groupBy ? Map.groupBy(received.kpis, kpi => kpi.group ?? "Other") : groupBy(received.kpis);
-  groups = [...byGroup].map(([name, kpis]) => {
+  groups = [...byGroup(received.kpis)].map(([name, kpis]) => {
     const id = `group-${name.toLowerCase()}`, grid = element("div", "grid"), absent = element("p", "none");
     const section = element("section", "", {"aria-labelledby": id}, element("h2", "", {id, tabindex: "-1"}, name), grid, absent);
     return {name, id, section, grid, absent, cards: kpis.map(kpi => new Card(kpi, refresh))};
@@ -35,7 +34,7 @@ function showCatalogue(received) {
   byId("groups").replaceChildren(...groups.map(group => group.section));
 }
 
-function groupBy(kpis) {
+function byGroup(kpis) {
   const found = new Map();
   for (const kpi of kpis) {
     const name = kpi.group ?? "Other";
@@ -64,7 +63,8 @@ function offer(key, known, preferred) {
   const shown = [...menu.options].map(option => option.value);
   if (known.length && !known.includes(choice[key])) choice[key] = preferred(known);
   menu.disabled = known.length === 0;
-  if (known.join("\n") !== shown.join("\n")) menu.replaceChildren(...known.map(value => new Option(value, value)));
+  if (!known.length) menu.replaceChildren(new Option("none yet", ""));
+  else if (known.join("\n") !== shown.join("\n")) menu.replaceChildren(...known.map(value => new Option(value, value)));
   if (known.length) menu.value = choice[key];
 }
 
@@ -90,7 +90,9 @@ function draw() {
   requestAnimationFrame(() => {
     due = false;
     const range = timeRange();
-    for (const {cards} of groups) for (const card of cards) if (card.has) card.update(range);
+    const cards = groups.flatMap(group => group.cards).filter(card => card.has);
+    cards.forEach(card => card.say());
+    cards.forEach(card => card.plot(range));   // after all text, which decides how tall the charts are
   });
 }
 
@@ -123,15 +125,13 @@ function showState({name, reason, detail, age}) {
 }
 
 function notify(name, detail) {
-  const why = detail ? ` (${detail})` : "", filled = store.since !== null;
-  const asOf = reading ? `Values and charts stand as of ${timeOfDay(reading.at)}; they are not current.` : "";
-  const empty = "Nothing to show yet. As soon as events arrive (POST /events, or flowmetrics import), the KPIs appear here.";
+  const asOf = reading ? `Values and charts stand as of ${timeOfDay(reading.at)} and are not current` : "The engine does not answer";
   const text = {
-    waiting: filled ? asOf : "Waiting for the engine.",
-    stale: `${asOf} The engine is silent.`,
-    disconnected: `${asOf || "The engine does not answer."}${why} The page tries again by itself.`,
+    waiting: store.since === null ? "Waiting for the engine." : `${asOf}: connecting again.`,
+    stale: `${asOf}: the engine is silent.`,
+    disconnected: `${asOf}${detail ? `: ${detail}` : ""}. The page tries again by itself.`,
     "catching-up": "The engine is not ready: what it has not recovered yet is absent.",
-    live: filled ? "" : empty,
+    live: store.since === null ? "Nothing to show yet. As soon as events arrive (POST /events, or flowmetrics import), the KPIs appear here." : "",
   }[name];
   const notice = byId("notice");
   notice.hidden = !text;

@@ -35,7 +35,7 @@ export class Series {
     if (last < 0 ? value === null : at < this.times[last] || value === this.values[last]) return;
     if (last >= 0 && at === this.times[last]) this.values[last] = value;
     else { this.times.push(at); this.values.push(value); }
-    if (this.times.length > limit) this.thin();
+    if (this.times.length > limit) this.thin(limit);
   }
 
   /** Takes over what came with a value: bounds, samples, whether they suffice. */
@@ -43,13 +43,18 @@ export class Series {
     Object.assign(this, {lower: lower ?? null, upper: upper ?? null, samples: samples ?? null, sufficient: sufficient ?? null});
   }
 
-  /** Halves the older half: of four points two stay, the extremes, or a gap and the value after it. */
-  thin() {
-    const half = Math.floor(this.times.length / 2), times = [], values = [];
-    for (let i = 0; i < half; i += 4)
-      for (const k of twoOf(this.values, i, Math.min(i + 4, half))) { times.push(this.times[k]); values.push(this.values[k]); }
-    this.times = times.concat(this.times.slice(half));
-    this.values = values.concat(this.values.slice(half));
+  /** Keeps the newest quarter as it is, and of the rest what tells most in each of many equal stretches of time. */
+  thin(limit) {
+    const older = this.times.length - Math.floor(limit / 4), begun = this.times[0];
+    const stretch = (this.times[older - 1] - begun) / Math.floor(limit / 2 / TELLING_MAX);
+    const kept = [];
+    for (let from = 0, to = 0; from < older; from = to) {
+      const end = begun + (Math.floor((this.times[from] - begun) / stretch) + 1) * stretch;
+      do to++; while (to < older && this.times[to] < end);
+      kept.push(...telling(this.values, from, to));
+    }
+    for (let k = older; k < this.times.length; k++) kept.push(k);
+    [this.times, this.values] = [kept.map(k => this.times[k]), kept.map(k => this.values[k])];
   }
 
   /** Index of the point that holds at `at`; -1 before the first. */
@@ -63,17 +68,19 @@ export class Series {
   }
 }
 
-function twoOf(values, from, to) {
-  let lowest = -1, highest = -1, gap = -1, last = -1;
-  for (let k = from; k < to; k++) {
-    if (values[k] === null) { if (gap < 0) gap = k; continue; }
-    last = k;
-    if (lowest < 0 || values[k] < values[lowest]) lowest = k;
-    if (highest < 0 || values[k] >= values[highest]) highest = k;
-  }
-  // A gap outlives thinning: losing a point is coarser, drawing a line over an absence is untrue.
-  const kept = gap >= 0 ? [gap, last] : [lowest, highest];
-  return [...new Set(kept)].filter(k => k >= 0).sort((a, b) => a - b);
+const TELLING_MAX = 5;
+
+// The points that tell most: both ends, both extremes, and where it was first absent. A value between two gaps
+// goes, because it would be held across the second: losing a point is coarser, a line drawn over an absence is
+// untrue.
+function telling(values, from, to) {
+  const all = [...Array(to - from).keys()].map(k => from + k);
+  if (all.length <= TELLING_MAX) return all;
+  const gaps = all.filter(k => values[k] === null);
+  const free = all.filter(k => values[k] !== null && !(k > gaps[0] && k < gaps.at(-1)));
+  const most = better => free.reduce((best, k) => (better(values[k], values[best]) ? k : best), free[0]);
+  const kept = [from, gaps[0], most((a, b) => a < b), most((a, b) => a > b), to - 1];
+  return [...new Set(kept)].filter(k => k !== undefined).sort((a, b) => a - b);
 }
 
 /** All series by KPI. `shape` changes when a series appears, so that who derived something from them can tell. */

@@ -8,7 +8,6 @@ Each of these is a function of the set of facts, so union, order and repetition 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import msgspec
@@ -32,9 +31,9 @@ DAYS: Final = "days"
 MILESTONES: Final = "milestones"
 ANSWERS: Final = "answers"
 
-_RECENCY_OF: Final = Memo[Sequence[Part]](lambda stream: ((RECENCY, stream),))
-_VISITS_OF: Final = Memo[Sequence[Part]](lambda stream: ((RECENCY, stream), (DAYS, stream)))
-_OF_ALL_STREAMS: Final[Sequence[Part]] = ((MILESTONES, ""), (ANSWERS, ""))
+_RECENCY_OF: Final = Memo[Sequence[Part]](lambda stream: (f"{RECENCY}:{stream}",))
+_VISITS_OF: Final = Memo[Sequence[Part]](lambda stream: (f"{RECENCY}:{stream}", f"{DAYS}:{stream}"))
+_OF_ALL_STREAMS: Final[Sequence[Part]] = (MILESTONES, ANSWERS)
 
 AHEAD_US: Final = 40 * DAY_US
 """Retention over days 30 to 36 is known at the end of the 37th day, which may be 25 hours long."""
@@ -59,13 +58,11 @@ class Answer(msgspec.Struct, array_like=True, gc=False, frozen=True):
 
 class Visits(msgspec.Struct, array_like=True, gc=False):
     """A person in one value stream: slots of activity, slot of the last use of each feature, and the instant of the
-    latest customer event naming the stream; then what was contributed last."""
+    latest customer event naming the stream."""
 
     slots: list[int] = []
     uses: dict[str, int] = {}
     known_at: int = -1
-    recency: list[Contribution] = []
-    days: list[Contribution] = []
 
 
 class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
@@ -83,49 +80,13 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
     aliases: tuple[Order, list[str]] | None = None
     erased_at: int = -1
     latest_at: int = -1
-    contributed: dict[str, list[Contribution]] = {}
+    contributed: dict[Part, list[Contribution]] = {}
     mentioned: list[str] = []
-
-    def add(self, event: Event, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
-        """Join one event; the resolution gives the grain of activity, the horizon how far back it is kept."""
-        if at <= self.erased_at:
-            return ()
-        if at > self.latest_at:
-            self.latest_at = at
-        if type(event) is ActivityEvent:
-            return self._act(event, at, configuration, counted) if at >= _day_after(self.erased_at) else ()
-        if type(event) is ResponseEvent:
-            return self._answer(event, at, counted)
-        if type(event) is CustomerEvent:
-            return self._learn(event, at)
-        assert type(event) is EraseEvent
-        return self._erase(at, configuration)
+    mentions: list[str] = []
 
     def parts(self) -> Sequence[Part]:
         """Recency and days of each value stream, milestones, answers."""
         return [*(part for stream in self.visits for part in _VISITS_OF[stream]), *_OF_ALL_STREAMS]
-
-    def emitted(self, part: Part) -> list[Contribution]:
-        """What a part contributed last."""
-        facet, stream = part
-        if facet is RECENCY or facet is DAYS:
-            visits = self.visits.get(stream)
-            return [] if visits is None else visits.recency if facet is RECENCY else visits.days
-        return self.contributed.get(facet, [])
-
-    def emit(self, part: Part, contributions: list[Contribution]) -> None:
-        """Remember what a part contributes from now on."""
-        facet, stream = part
-        if facet is RECENCY:
-            self._visits(stream).recency = contributions
-        elif facet is DAYS:
-            self._visits(stream).days = contributions
-        else:
-            self.contributed[facet] = contributions
-
-    def mentions(self) -> Sequence[str]:
-        """The keys of the other ids of this person, as last told under this id."""
-        return [f"customer:{alias}" for alias in self.aliases[1]] if self.aliases else ()
 
     def _visits(self, stream: str) -> Visits:
         visits = self.visits.get(stream)
@@ -137,40 +98,45 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         """The instant of the latest fact; -1 while the person was only mentioned."""
         return self.latest_at
 
-    def _act(self, event: ActivityEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
+    def act(self, event: ActivityEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
+        """Join an activity; the resolution gives the grain of activity, the horizon how far back it is kept."""
         told = event.data
-        if told.actor != "human":
+        if told.actor != "human" or at < _day_after(self.erased_at):
             return ()
+        if at > self.latest_at:
+            self.latest_at = at
         stream = told.value_stream
-        visits = self._visits(stream)
+        visits = self.visits.get(stream)
+        if visits is None:
+            visits = self.visits[stream] = Visits()
         slots = visits.slots
         grain_us = configuration.grain_us
         slot = slot_of(at, grain_us)
         newest = slots[-1] if slots else -1
         parts: Sequence[Part] = ()
         if slot != newest and insert_slot(slots, slot, grain_us):
-            parts = _VISITS_OF[stream]
-            if slot > newest >= 0:
-                day = configuration.calendar.day
-                if day(slot // 2 * grain_us) == day(newest // 2 * grain_us):
-                    parts = _RECENCY_OF[stream]
-                _drop_old(slots, slot - 2 * kept_us(configuration) // grain_us)
-        if told.feature and self._use(told.feature, visits.uses, slot, counted) and not parts:
             parts = _RECENCY_OF[stream]
+            if newest < 0 or slot < newest or not configuration.same_day(newest, slot):
+                parts = _VISITS_OF[stream]
+                _drop_old(slots, slots[-1] - 2 * kept_us(configuration) // grain_us)
+        if told.feature and slot > visits.uses.get(told.feature, -1):
+            self._use(told.feature, visits.uses, slot, counted)
+            parts = parts or _RECENCY_OF[stream]
         if told.segment is not None and self._set("segment", told.segment, event, at):
             parts = self.parts()
         return parts
 
-    def _use(self, feature: str, uses: dict[str, int], slot: int, counted: Counted) -> bool:
-        if slot <= uses.get(feature, -1):
-            return False
+    def _use(self, feature: str, uses: dict[str, int], slot: int, counted: Counted) -> None:
         uses[feature] = slot
         if len(uses) > FEATURES_PER_CUSTOMER_MAX:
             counted["histories_cut", "features"] += 1
             del uses[min(uses, key=lambda name: (uses[name], name))]
-        return True
 
-    def _learn(self, event: CustomerEvent, at: int) -> Sequence[Part]:
+    def learn(self, event: CustomerEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
+        """Join what is told about a customer."""
+        if at <= self.erased_at:
+            return ()
+        self.latest_at = max(self.latest_at, at)
         told = event.data
         changed = False
         for name in ("segment", "plan", "account", "kind"):
@@ -191,10 +157,15 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             word = (_event_order(event, at), told.aliases)
             if self.aliases is None or word > self.aliases:
                 self.aliases = word
+                self.mentions = sorted(f"customer:{alias}" for alias in told.aliases)
                 changed = True
         return self.parts() if changed else ()
 
-    def _answer(self, event: ResponseEvent, at: int, counted: Counted) -> Sequence[Part]:
+    def answer(self, event: ResponseEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
+        """Join an answer to a survey; the latest version of a response replaces it whole."""
+        if at <= self.erased_at:
+            return ()
+        self.latest_at = max(self.latest_at, at)
         told = event.data
         answer = Answer(
             *_event_order(event, at),
@@ -223,8 +194,11 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         self.attributes[name] = word
         return True
 
-    def _erase(self, at: int, configuration: Configuration) -> Sequence[Part]:
+    def erase(self, event: EraseEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Hide and delete the facts up to `at`."""
+        if at <= self.erased_at:
+            return ()
+        self.latest_at = max(self.latest_at, at)
         parts = self.parts()
         self.erased_at = at
         oldest = 2 * _day_after(at) // configuration.grain_us
@@ -292,8 +266,7 @@ def _kind(answer: Answer) -> tuple[str, str, str]:
 _NEVER: Final = Visits()
 
 
-@dataclass(slots=True)
-class CustomerStory:
+class CustomerStory(msgspec.Struct, gc=False):
     """The facts of a person under all their ids, the configuration that reads them, and the value stream in question.
 
     `stream` is "" for the facets that are read over all value streams at once.
@@ -342,7 +315,19 @@ def read_customer(
         for facts in (history, *lent.values()):
             union.absorb(facts, configuration)
         history = union
-    return CustomerStory(history, configuration, part[1])
+    return CustomerStory(history, configuration, part.partition(":")[2])
 
 
-CUSTOMER: Final = Entity("customer", CustomerHistory, read_customer, lambda configuration: AHEAD_US, symmetric=True)
+CUSTOMER: Final = Entity(
+    "customer",
+    CustomerHistory,
+    {
+        ActivityEvent: (lambda event: f"customer:{event.data.customer}", CustomerHistory.act),
+        CustomerEvent: (lambda event: f"customer:{event.data.customer}", CustomerHistory.learn),
+        ResponseEvent: (lambda event: f"customer:{event.data.respondent}", CustomerHistory.answer),
+        EraseEvent: (lambda event: f"customer:{event.data.person}", CustomerHistory.erase),
+    },
+    read_customer,
+    lambda configuration: AHEAD_US,
+    symmetric=True,
+)

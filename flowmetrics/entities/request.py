@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -31,14 +30,15 @@ class RequestFact(msgspec.Struct, array_like=True, gc=False, frozen=True):
     duplicate_of: str | None = None
 
 
-class RequestHistory(msgspec.Struct, array_like=True):
+class RequestHistory(msgspec.Struct, array_like=True, gc=False):
     """The facts of one request in stored order; `mentioned` are the requests that once said they duplicate it."""
 
     facts: list[RequestFact] = []
-    contributed: list[Contribution] = []
+    contributed: dict[Part, list[Contribution]] = {}
     mentioned: list[str] = []
+    mentions: list[str] = []
 
-    def add(self, event: RequestEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
+    def join(self, event: RequestEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join one event; native words are stored, so the configuration only counts those it does not know."""
         told = event.data
         fact = RequestFact(
@@ -55,34 +55,22 @@ class RequestHistory(msgspec.Struct, array_like=True):
             told.handle_seconds,
             told.duplicate_of,
         )
-        return join(self.facts, fact, configuration, counted)
+        parts = join(self.facts, fact, configuration, counted)
+        if parts and told.duplicate_of is not None:
+            latest = next(f.duplicate_of for f in reversed(self.facts) if f.duplicate_of is not None)
+            self.mentions = [f"request:{latest}"] if latest else []
+        return parts
 
     def parts(self) -> Sequence[Part]:
         """A request is read as a whole."""
         return WHOLE
-
-    def emitted(self, part: Part) -> list[Contribution]:
-        """What was contributed last."""
-        return self.contributed
-
-    def emit(self, part: Part, contributions: list[Contribution]) -> None:
-        """Remember what is contributed from now on."""
-        self.contributed = contributions
-
-    def mentions(self) -> Sequence[str]:
-        """The key of the request that this one duplicates, as last told."""
-        for fact in reversed(self.facts):
-            if fact.duplicate_of is not None:
-                return (f"request:{fact.duplicate_of}",) if fact.duplicate_of else ()
-        return ()
 
     def last_at(self) -> int:
         """The instant of the latest fact; -1 while it was only mentioned."""
         return self.facts[-1].at if self.facts else -1
 
 
-@dataclass(slots=True)
-class Resolution:
+class Resolution(msgspec.Struct, gc=False):
     """A request became done: when, how long after it was created, and under which labels."""
 
     at: int
@@ -91,8 +79,7 @@ class Resolution:
     channel: str
 
 
-@dataclass(slots=True)
-class RequestStory:
+class RequestStory(msgspec.Struct, gc=False):
     """What the facts of a request say. `first` and `full` are None where there is no such resolution now."""
 
     created_at: int
@@ -139,4 +126,10 @@ def ahead_us(configuration: Configuration) -> int:
     return configuration.horizon_us
 
 
-REQUEST: Final = Entity("request", RequestHistory, read_request, ahead_us)
+REQUEST: Final = Entity(
+    "request",
+    RequestHistory,
+    {RequestEvent: (lambda event: f"request:{event.data.request}", RequestHistory.join)},
+    read_request,
+    ahead_us,
+)

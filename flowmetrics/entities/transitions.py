@@ -43,7 +43,7 @@ class Transition(Protocol):
 
 T = TypeVar("T", bound=Transition)
 
-WHOLE: Final[Sequence[Part]] = (("", ""),)
+WHOLE: Final[Sequence[Part]] = ("",)
 """The one part of an entity that is read as a whole."""
 
 OPEN: Final = frozenset({FlowState.NEW, FlowState.WAITING, FlowState.ACTIVE})

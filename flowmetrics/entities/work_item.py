@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -32,14 +31,15 @@ class ItemFact(msgspec.Struct, array_like=True, gc=False, frozen=True):
     deleted: bool | None = None
 
 
-class ItemHistory(msgspec.Struct, array_like=True):
+class ItemHistory(msgspec.Struct, array_like=True, gc=False):
     """The facts of one item in stored order."""
 
     facts: list[ItemFact] = []
-    contributed: list[Contribution] = []
+    contributed: dict[Part, list[Contribution]] = {}
     mentioned: list[str] = []
+    mentions: list[str] = []
 
-    def add(self, event: ItemEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
+    def join(self, event: ItemEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join one event; native words are stored, so the configuration only counts those it does not know."""
         told = event.data
         title = told.title and told.title[:TITLE_CHARACTERS_MAX]
@@ -67,25 +67,12 @@ class ItemHistory(msgspec.Struct, array_like=True):
         """An item is read as a whole."""
         return WHOLE
 
-    def emitted(self, part: Part) -> list[Contribution]:
-        """What was contributed last."""
-        return self.contributed
-
-    def emit(self, part: Part, contributions: list[Contribution]) -> None:
-        """Remember what is contributed from now on."""
-        self.contributed = contributions
-
-    def mentions(self) -> Sequence[str]:
-        """Items say nothing about each other that is read."""
-        return ()
-
     def last_at(self) -> int:
         """The instant of the latest fact."""
         return self.facts[-1].at
 
 
-@dataclass(slots=True)
-class Reopen:
+class Reopen(msgspec.Struct, gc=False):
     """An item left done for a state that is open, in this value stream, as this item type."""
 
     at: int
@@ -93,8 +80,7 @@ class Reopen:
     item_type: str
 
 
-@dataclass(slots=True)
-class Completion:
+class Completion(msgspec.Struct, gc=False):
     """The entry into the current run of done: when, under which value stream and item type, after which times.
 
     `flow_us` and `active_us` are the time on the clock and in active before it; `measured` is false where no start is
@@ -108,8 +94,7 @@ class Completion:
     active_us: int
 
 
-@dataclass(slots=True)
-class ItemStory:
+class ItemStory(msgspec.Struct, gc=False):
     """What the facts of an item say, as of its latest fact. Durations and instants are microseconds.
 
     `load_since` is the virtual start of an item in progress: when it would have started, had its clock never stopped.
@@ -120,7 +105,7 @@ class ItemStory:
     state: FlowState = FlowState.NEW
     done: Completion | None = None
     load_since: int | None = None
-    reopens: list[Reopen] = field(default_factory=list)
+    reopens: list[Reopen] = []
 
 
 def read_item(
@@ -175,4 +160,10 @@ def ahead_us(configuration: Configuration) -> int:
     return configuration.horizon_us
 
 
-WORK_ITEM: Final = Entity("item", ItemHistory, read_item, ahead_us)
+WORK_ITEM: Final = Entity(
+    "item",
+    ItemHistory,
+    {ItemEvent: (lambda event: f"item:{event.data.item}", ItemHistory.join)},
+    read_item,
+    ahead_us,
+)

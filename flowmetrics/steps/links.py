@@ -25,7 +25,7 @@ def reach(start: str, histories: Mapping[str, History]) -> set[str]:
             seen.add(key)
             history = histories[key]
             waiting.extend(history.mentioned)
-            waiting.extend(history.mentions())
+            waiting.extend(history.mentions)
     return seen
 
 
@@ -36,9 +36,9 @@ def lent(key: str, entity: Entity, histories: Mapping[str, History]) -> dict[str
     while waiting:
         one = waiting.pop()
         history = histories[one]
-        near = [other for other in history.mentioned if one in histories[other].mentions()]
+        near = [other for other in history.mentioned if one in histories[other].mentions]
         if entity.symmetric:
-            near.extend(history.mentions())
+            near.extend(history.mentions)
         waiting.extend(other for other in near if other not in found)
         found.update(near)
     if entity.symmetric and key != min(found):

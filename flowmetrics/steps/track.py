@@ -8,24 +8,16 @@ whatever it is. `now` plays no part; the runner hands over an event when its tim
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from flowmetrics.configuration import Configuration
+from flowmetrics.configuration import Configuration, Memo
 from flowmetrics.entities.customer import CUSTOMER
 from flowmetrics.entities.request import REQUEST
 from flowmetrics.entities.work_item import WORK_ITEM
 from flowmetrics.entity import Contribution, Counted, Entity, History, Part
-from flowmetrics.events import (
-    ActivityEvent,
-    CustomerEvent,
-    EraseEvent,
-    Event,
-    ItemEvent,
-    RequestEvent,
-    ResponseEvent,
-)
+from flowmetrics.events import CustomerEvent, Event, RequestEvent
 from flowmetrics.kpi import Kpi, Measure
 from flowmetrics.source import Timed
 from flowmetrics.steps.links import lent, reach
@@ -42,21 +34,17 @@ ENTITIES: Final = (WORK_ITEM, REQUEST, CUSTOMER)
 _BY_HISTORY: Final[dict[type, Entity]] = {entity.history: entity for entity in ENTITIES}
 _BY_PREFIX: Final = {entity.prefix: entity for entity in ENTITIES}
 
-_KEYS: Final[dict[type, Callable[[Any], str]]] = {
-    ItemEvent: lambda event: f"item:{event.data.item}",
-    RequestEvent: lambda event: f"request:{event.data.request}",
-    ActivityEvent: lambda event: f"customer:{event.data.customer}",
-    CustomerEvent: lambda event: f"customer:{event.data.customer}",
-    ResponseEvent: lambda event: f"customer:{event.data.respondent}",
-    EraseEvent: lambda event: f"customer:{event.data.person}",
-}
-"""The entity that an event tells of; events of other types have no history yet, and stay in the log."""
+_JOINS: Final = {kind: join for entity in ENTITIES for kind, join in entity.joins.items()}
+"""Event type → (key of the entity it tells of, how it is joined); events of other types stay in the log."""
+
+_SLICE: Final = 256
+"""Events joined before their entities are read: few enough that the histories are still in the processor's cache."""
 
 
-def key_of(event: Event) -> str | None:
-    """The key of the entity whose history an event joins; None for a type that has no history."""
-    key = _KEYS.get(type(event))
-    return key(event) if key else None
+def keys_of(event: Event) -> Sequence[str]:
+    """The keys of the histories that an event touches: its own entity, and those it mentions."""
+    join = _JOINS.get(type(event))
+    return (join[0](event), *_mentioned_by(event)) if join else ()
 
 
 def entity_of(key: str) -> Entity:
@@ -68,7 +56,7 @@ def entity_of(key: str) -> Entity:
 class Tracked:
     """What one batch did: changes to panes, histories that changed, and what the engine counts."""
 
-    changes: Changes = field(default_factory=dict)
+    changes: Changes = field(default_factory=lambda: defaultdict(dict))
     dirty: set[str] = field(default_factory=set)
     counted: Counted = field(default_factory=Counter)
 
@@ -79,46 +67,43 @@ class Track:
     def __init__(self, configuration: Configuration, kpis: Iterable[Kpi], table: SeriesTable) -> None:
         self._configuration = configuration
         self._table = table
-        self._measures: dict[tuple[str, str], list[Measure]] = defaultdict(list)
-        for measure in dict.fromkeys(measure for kpi in kpis for measure in kpi.measures):
-            self._measures[measure.entity.prefix, measure.facet].append(measure)
+        measures = list(dict.fromkeys(measure for kpi in kpis for measure in kpi.measures))
 
-    def __call__(self, batch: Iterable[Timed], histories: Mapping[str, History]) -> Tracked:
+        def reading(entity: Entity) -> Memo[list[Measure]]:
+            own = [measure for measure in measures if measure.entity is entity]
+            return Memo(lambda part: [measure for measure in own if measure.facet == part.partition(":")[0]])
+
+        self._measures = {entity.prefix: reading(entity) for entity in ENTITIES}
+
+    def __call__(self, batch: Sequence[Timed], histories: Mapping[str, History]) -> Tracked:
         """Join a batch to the histories, in place, and give what changed."""
         tracked = Tracked()
-        touched = self._join(batch, histories, tracked)
-        for key in [key for key in touched if _is_linked(histories[key])]:
-            for other in reach(key, histories):
-                touched[other] = _EVERY_PART
-        for key, parts in touched.items():
-            self._emit(key, parts, histories, tracked.changes)
-        tracked.dirty.update(touched)
+        for start in range(0, len(batch), _SLICE):
+            touched = self._join(batch[start : start + _SLICE], histories, tracked.counted)
+            for key in [key for key in touched if histories[key].mentioned or histories[key].mentions]:
+                touched.update(dict.fromkeys(reach(key, histories), _EVERY_PART))
+            for key, parts in touched.items():
+                self._emit(key, parts, histories, tracked.changes)
+            tracked.dirty.update(touched)
         return tracked
 
     def contributions(self, key: str, histories: Mapping[str, History]) -> dict[Part, list[Contribution]]:
         """The contributions that the facts of an entity call for now; parts without any are left out."""
-        history = histories[key]
-        return {
-            part: found
-            for part in self._all_parts(key, histories)
-            if (found := self._read(key, history, part, histories))
-        }
+        parts = self._all_parts(key, histories)
+        return {part: found for part in parts if (found := self._read(key, histories[key], part, histories))}
 
-    def _join(self, batch: Iterable[Timed], histories: Mapping[str, History], tracked: Tracked) -> Touched:
+    def _join(self, batch: Sequence[Timed], histories: Mapping[str, History], counted: Counted) -> Touched:
         touched: Touched = {}
-        configuration, counted = self._configuration, tracked.counted
+        configuration = self._configuration
         for at, event in batch:
-            name = _KEYS.get(type(event))
-            if name is None:
+            join = _JOINS.get(type(event))
+            if join is None:
                 continue
-            key = name(event)
-            parts = histories[key].add(event, at, configuration, counted)
+            key = join[0](event)
+            parts = join[1](histories[key], event, at, configuration, counted)
             if parts:
                 held = touched.get(key)
-                if held is None:
-                    touched[key] = parts
-                elif held != parts:
-                    touched[key] = {*held, *parts}
+                touched[key] = parts if held is None or held is parts else {*held, *parts}
                 for other in _mentioned_by(event):
                     mentioned = histories[other].mentioned
                     if key not in mentioned and other != key:
@@ -129,34 +114,34 @@ class Track:
 
     def _emit(self, key: str, parts: Collection[Part], histories: Mapping[str, History], changes: Changes) -> None:
         history = histories[key]
+        contributed = history.contributed
         for part in self._all_parts(key, histories) if parts is _EVERY_PART else parts:
-            before, after = history.emitted(part), self._read(key, history, part, histories)
-            if before != after:
-                for series, cell, amount in before:
-                    cells = changes.get(series)
-                    if cells is None:
-                        cells = changes[series] = {}
-                    cells[cell] = cells.get(cell, 0) - amount
-                for series, cell, amount in after:
-                    cells = changes.get(series)
-                    if cells is None:
-                        cells = changes[series] = {}
-                    cells[cell] = cells.get(cell, 0) + amount
-                history.emit(part, after)
+            before, after = contributed.get(part, _NOTHING), self._read(key, history, part, histories)
+            if before == after:
+                continue
+            for series, cell, amount in before:
+                cells = changes[series]
+                cells[cell] = cells.get(cell, 0) - amount
+            for series, cell, amount in after:
+                cells = changes[series]
+                cells[cell] = cells.get(cell, 0) + amount
+            if after:
+                contributed[part] = after
+            else:
+                del contributed[part]
 
     def _all_parts(self, key: str, histories: Mapping[str, History]) -> Collection[Part]:
-        parts = set(histories[key].parts())
-        if _is_linked(histories[key]):
-            for other in reach(key, histories):
-                parts.update(histories[other].parts())
+        parts = {*histories[key].parts(), *histories[key].contributed}
+        for other in reach(key, histories):
+            parts.update(histories[other].parts())
         return sorted(parts)
 
     def _read(self, key: str, history: History, part: Part, histories: Mapping[str, History]) -> list[Contribution]:
         entity = _BY_HISTORY[type(history)]
-        measures = self._measures.get((entity.prefix, part[0]))
+        measures = self._measures[entity.prefix][part]
         if not measures:
             return _NOTHING
-        others = lent(key, entity, histories) if _is_linked(history) else _ALONE
+        others = lent(key, entity, histories) if history.mentioned or history.mentions else _ALONE
         if others is None:
             return _NOTHING
         story = entity.read(history, self._configuration, part, others)
@@ -173,10 +158,6 @@ class Track:
 _EVERY_PART: Final[Collection[Part]] = frozenset()
 _ALONE: Final[Mapping[str, History]] = {}
 _NOTHING: Final[list[Contribution]] = []
-
-
-def _is_linked(history: History) -> bool:
-    return bool(history.mentioned or history.mentions())
 
 
 def _mentioned_by(event: Event) -> Sequence[str]:

@@ -48,6 +48,8 @@ class SeriesPanes:
         """Add signed amounts to cells; a cell that becomes zero is gone."""
         days, day_cells = self.days, self.day_cells
         for cell, amount in changes.items():
+            if not amount:
+                continue  # added and taken back within the batch
             day = cell // day_cells
             cells = days.get(day)
             if cells is None:

@@ -33,9 +33,7 @@ go_text: Callable[[float], str] = utils.floatToGoString
 parse_openmetrics: Callable[[str], Iterator[Metric]] = openmetrics.text_string_to_metric_families
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.text('"\\\nn,={}# é', max_size=8)
-values = (
-    st.floats() | st.integers(-(2**60), 2**60).map(float) | st.sampled_from([0.0, -0.0, 1e6, 1e7, 5e-324])
-)
+values = st.floats() | st.integers(-(2**60), 2**60).map(float) | st.sampled_from([0.0, -0.0, 1e6, 1e7, 5e-324])
 label_names = st.sampled_from(["value_stream", "item_type", "window", "percentile", "A_1", "_x"])
 label_sets = st.dictionaries(label_names, texts, max_size=4).map(lambda pairs: tuple(pairs.items()))
 
@@ -132,9 +130,7 @@ def test_values_that_change_and_series_that_come_and_go_are_all_seen(
 def test_numbers_are_written_as_go_writes_them_and_read_back_the_same(value: float) -> None:
     text = number_text(value)
     assert text == go_text(value)
-    assert math.isnan(value) or (
-        float(text) == value and math.copysign(1, float(text)) == math.copysign(1, value)
-    )
+    assert math.isnan(value) or (float(text) == value and math.copysign(1, float(text)) == math.copysign(1, value))
 
 
 @given(st.lists(st.tuples(st.integers(0, 4_000_000_000_000), pages), max_size=4))

@@ -112,9 +112,9 @@ def offsets(longest: int = 1000 * DAY) -> st.SearchStrategy[int]:
 
 # --- events -------------------------------------------------------------------------------------------------------
 
-VALUE_STREAMS: Final = ("A1", "B", "C")
+VALUE_STREAMS: Final = ("A1", "A1", "B", "C")
 STATES: Final = ("Backlog", "Ready", "Doing", "Done", "Done", "Cancelled", "Paused", "Commented", "Zzz")
-PEOPLE: Final = ("a", "b", "c")
+PEOPLE: Final = ("a", "a", "b", "c")
 _sequences: Final = st.sampled_from((None, None, None, 0, 1, "2", "10", 9))
 _streams: Final = st.sampled_from(VALUE_STREAMS)
 _segments: Final = st.sampled_from(("p", "q", ""))
@@ -203,6 +203,9 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
 SILENT: Final = ("items", "requests", "returns")
 """Kinds of worlds in which somebody may be silent for so long that they begin anew."""
 
+RETURNS: Final = (0, 1, 8, 29, 30, 49, 60, 71, 72, 99, 100, 101, 121, 131, 149, 160, 179, 180, 200)
+"""Days between which somebody of a small horizon is or is not silent for too long."""
+
 
 @st.composite
 def events(draw: st.DrawFn, kind: str, configuration: Configuration, at: st.SearchStrategy[int]) -> Event:
@@ -239,11 +242,13 @@ class World:
 
 @st.composite
 def worlds(draw: st.DrawFn, kind: str, size: int = 10) -> World:
-    settings = draw(st.sampled_from(sorted(CONFIGURATIONS)))
+    settings = draw(st.sampled_from(("short", "shortest") if kind == "returns" else sorted(CONFIGURATIONS)))
     configuration = CONFIGURATIONS[settings]
     longest = 1000 * DAY if kind in SILENT else configuration.horizon_us + 40 * DAY
-    pool = draw(st.lists(offsets(longest), min_size=1, max_size=6))
-    facts = draw(st.lists(events(kind, configuration, st.sampled_from(pool)), min_size=1, max_size=size))
+    days = st.builds(lambda day, rest: day * DAY + rest, st.sampled_from(RETURNS), st.sampled_from((0, 0, 1, SECOND)))
+    pool = draw(st.lists(days if kind == "returns" else offsets(longest), min_size=1, max_size=6))
+    least = draw(st.integers(1, size))
+    facts = draw(st.lists(events(kind, configuration, st.sampled_from(pool)), min_size=least, max_size=size))
     later = st.builds(
         lambda at, more, rest: at + more + rest,
         st.sampled_from(pool),

@@ -1,0 +1,307 @@
+"""The one SQLite file of a data directory: log, histories, panes, position; what is written together stays together.
+
+Two connections write, one at a time: intake appends to the log with a full sync before it answers, the runner commits
+checkpoints. A checkpoint is one transaction of outputs, dirty state and position; it need not reach the disk at once,
+because its input, the log, already has. WAL keeps the commits in order, so after a power cut the file is as it was
+after some checkpoint.
+
+    log        first offset, count, arrival stamp, events as lines         appended by intake, read by track
+    histories  key, latest instant, facts and what they contributed
+    held       accepted events ahead of now
+    series     numbers of series; the number under which tally shows them
+    changes    what track gave and tally has not stored yet                a crash costs tally a short re-read
+    segments   panes of one value stream and day
+    rejected   what was refused, and why
+    meta       position, clock, counters, fingerprints
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from flowmetrics.errors import OperationError, Rejection, Reason
+from flowmetrics.steps.series import Series
+
+FILE: Final = "flowmetrics.db"
+FORMAT: Final = 1
+"""Of the file; a file of another format is refused."""
+
+_SCHEMA: Final = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
+CREATE TABLE log (first INTEGER PRIMARY KEY, count INTEGER, arrived_at INTEGER, body BLOB);
+CREATE TABLE histories (key TEXT PRIMARY KEY, last_at INTEGER, body BLOB) WITHOUT ROWID;
+CREATE TABLE held (id INTEGER PRIMARY KEY, at INTEGER, body BLOB);
+CREATE INDEX held_at ON held (at);
+CREATE TABLE series (number INTEGER PRIMARY KEY, series BLOB, shown INTEGER);
+CREATE TABLE changes (id INTEGER PRIMARY KEY, body BLOB);
+CREATE TABLE segments (stream TEXT, day INTEGER, body BLOB, PRIMARY KEY (stream, day)) WITHOUT ROWID;
+CREATE TABLE rejected (id INTEGER PRIMARY KEY, arrived_at INTEGER, reason TEXT, detail TEXT, body BLOB);
+"""
+_KEYS_A_QUERY: Final = 500
+REJECTED_KEPT_MAX: Final = 100_000
+"""Refused events kept for reading back; the oldest go first."""
+
+Fault = Callable[[str], None]
+"""Called with the name of each write before it happens: where the simulation lets the process die."""
+
+
+def no_fault(write: str) -> None:
+    """Nothing goes wrong."""
+
+
+class Journal:
+    """The file of a data directory. Raises OperationError, saying what to do, when the file or the disk fails."""
+
+    def __init__(self, directory: Path, fault: Fault = no_fault) -> None:
+        self.path = directory / FILE
+        self._fault = fault
+        self._writing = threading.Lock()
+        with self._told():
+            directory.mkdir(parents=True, exist_ok=True)
+            self._log = self._connect("FULL")
+            self._state = self._connect("NORMAL")
+            self._check()
+        self.end = self._end()
+        """The offset after the last event of the log."""
+
+    def close(self) -> None:
+        """Close the file; what was not committed is gone."""
+        self._log.close()
+        self._state.close()
+
+    # --- log ------------------------------------------------------------------------------------------------------
+    def append(
+        self, lines: Sequence[bytes], arrived_at: int, refused: Iterable[tuple[Rejection, bytes]] = ()
+    ) -> None:
+        """Append events to the log, durably, and keep what was refused. Lines must not hold a line break."""
+        with self._told(), self._writing, self._transaction(self._log):
+            if lines:
+                row = (self.end, len(lines), arrived_at, b"\n".join(lines))
+                self._write(self._log, "log", "INSERT INTO log VALUES (?, ?, ?, ?)", [row])
+            rows = [(arrived_at, r.reason.value, r.detail, body) for r, body in refused]
+            if rows:
+                sql = "INSERT INTO rejected (arrived_at, reason, detail, body) VALUES (?, ?, ?, ?)"
+                self._write(self._log, "rejected", sql, rows)
+                kept = "DELETE FROM rejected WHERE id <= (SELECT max(id) FROM rejected) - ?"
+                self._write(self._log, "rejected", kept, [(REJECTED_KEPT_MAX,)])
+            self._fault("append commit")
+        self.end += len(lines)
+
+    def read(self, position: int, most: int) -> Iterator[tuple[int, list[bytes]]]:
+        """(arrival stamp, lines) from an offset on, about `most` events."""
+        with self._told():
+            rows = self._state.execute(
+                "SELECT first, count, arrived_at, body FROM log WHERE first >= "
+                "(SELECT coalesce(max(first), 0) FROM log WHERE first <= ?) ORDER BY first",
+                (position,),
+            )
+            taken = 0
+            for first, count, arrived_at, body in rows:
+                if first + count > position:
+                    lines = body.split(b"\n")[max(0, position - first) :]
+                    taken += len(lines)
+                    yield arrived_at, lines
+                if taken >= most:
+                    rows.close()
+                    return
+
+    def trim(self, before: int, position: int) -> int:
+        """Drop the events of the log that arrived before an instant and were taken; how many."""
+        with self._told(), self._writing, self._transaction(self._log):
+            gone = "FROM log WHERE arrived_at < ? AND first + count <= ?"
+            row = self._log.execute(f"SELECT coalesce(sum(count), 0) {gone}", (before, position)).fetchone()
+            self._write(self._log, "trim", f"DELETE {gone}", [(before, position)])
+        return int(row[0])
+
+    def first(self) -> int:
+        """The offset of the first event that is still in the log."""
+        row = self._state.execute("SELECT min(first) FROM log").fetchone()
+        return self.end if row[0] is None else int(row[0])
+
+    def rejected(self) -> Iterator[tuple[int, int, Rejection, bytes]]:
+        """(number, arrival stamp, rejection, the bytes as they came), oldest first."""
+        with self._told():
+            for number, at, reason, detail, body in self._state.execute("SELECT * FROM rejected ORDER BY id"):
+                yield number, at, Rejection(Reason(reason), detail), body
+
+    def drop_rejected(self, numbers: Iterable[int]) -> None:
+        """Forget refused events that were taken after all."""
+        with self._told(), self._writing, self._transaction(self._log):
+            rows = [(number,) for number in numbers]
+            self._write(self._log, "rejected", "DELETE FROM rejected WHERE id = ?", rows)
+
+    # --- state ----------------------------------------------------------------------------------------------------
+    @contextmanager
+    def checkpoint(self) -> Iterator[Checkpoint]:
+        """One transaction: everything written inside is there afterwards, or nothing of it."""
+        with self._told(), self._writing, self._transaction(self._state):
+            yield Checkpoint(self._state, self._write)
+            self._fault("commit")
+
+    def meta(self, name: str) -> bytes | None:
+        """A stored word of the engine about itself."""
+        row = self._state.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def histories(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """(key, history) of those that are stored."""
+        with self._told():
+            for start in range(0, len(keys), _KEYS_A_QUERY):
+                some = keys[start : start + _KEYS_A_QUERY]
+                marks = ",".join("?" * len(some))
+                yield from self._state.execute(f"SELECT key, body FROM histories WHERE key IN ({marks})", some)
+
+    def keys(self) -> Iterator[str]:
+        """Every key that has a history, in order."""
+        after, page = "", [""]
+        while page:
+            sql = "SELECT key FROM histories WHERE key > ? ORDER BY key LIMIT 10000"
+            page = [key for (key,) in self._state.execute(sql, (after,))]
+            yield from page
+            after = page[-1] if page else ""
+
+    def held(self, now: int) -> list[tuple[int, int, bytes]]:
+        """(number, instant, event) of held events whose time has come, at most 10,000."""
+        sql = "SELECT id, at, body FROM held WHERE at <= ? ORDER BY at LIMIT 10000"
+        return list(self._state.execute(sql, (now,)))
+
+    def series(self) -> list[tuple[int, Series, int | None]]:
+        """(number, series, number it is shown under)."""
+        rows = self._state.execute("SELECT number, series, shown FROM series ORDER BY number")
+        return [(number, tuple(msgspec.msgpack.decode(series)), shown) for number, series, shown in rows]
+
+    def segments(self) -> Iterator[tuple[int, bytes]]:
+        """(day, panes) of every value stream."""
+        yield from self._state.execute("SELECT day, body FROM segments")
+
+    def changes(self) -> list[tuple[int, bytes]]:
+        """(number, changes) that tally has not stored, in the order in which track gave them."""
+        return list(self._state.execute("SELECT id, body FROM changes ORDER BY id"))
+
+    # --- inside ---------------------------------------------------------------------------------------------------
+    def _connect(self, synchronous: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "cache_size=-65536", "temp_store=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
+
+    def _check(self) -> None:
+        found = self._state.execute("PRAGMA user_version").fetchone()[0]
+        if found == 0 and not self._state.execute("SELECT 1 FROM sqlite_master").fetchone():
+            self._state.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={FORMAT}; COMMIT;")
+        elif found != FORMAT:
+            raise OperationError(f"{self.path} has format {found}, this version writes {FORMAT}; use another directory")
+
+    def _end(self) -> int:
+        with self._told():
+            row = self._log.execute("SELECT first + count FROM log ORDER BY first DESC LIMIT 1").fetchone()
+            stored = self.meta("position")
+        position = msgspec.msgpack.decode(stored) if stored else 0
+        return max(int(row[0]) if row else 0, position)
+
+    def _write(self, connection: sqlite3.Connection, name: str, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        self._fault(name)
+        connection.executemany(sql, rows)
+
+    @contextmanager
+    def _transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            raise OperationError(_advice(self.path, error)) from error
+        except OSError as error:
+            raise OperationError(f"{self.path}: {error.strerror}; make the directory writable or name another") from error
+
+
+class Checkpoint:
+    """The writes of one transaction."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        write: Callable[[sqlite3.Connection, str, str, Iterable[Sequence[object]]], None],
+    ) -> None:
+        self._connection = connection
+        self._put = write
+
+    def write(self, name: str, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        """Execute one statement for each row."""
+        self._put(self._connection, name, sql, rows)
+
+    def meta(self, name: str, value: object) -> None:
+        """Store a word of the engine about itself."""
+        self.write(name, "INSERT OR REPLACE INTO meta VALUES (?, ?)", [(name, msgspec.msgpack.encode(value))])
+
+    def histories(self, rows: Iterable[tuple[str, int, bytes]]) -> None:
+        """Store histories: key, latest instant, body."""
+        self.write("histories", "INSERT OR REPLACE INTO histories VALUES (?, ?, ?)", rows)
+
+    def forget_histories(self, before: int) -> None:
+        """Drop the histories whose latest fact lies before an instant."""
+        self.write("forget", "DELETE FROM histories WHERE last_at < ?", [(before,)])
+
+    def hold(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Keep events until their time comes: instant, event."""
+        self.write("hold", "INSERT INTO held (at, body) VALUES (?, ?)", rows)
+
+    def release(self, numbers: Iterable[int]) -> None:
+        """Drop held events that are part of this checkpoint."""
+        self.write("release", "DELETE FROM held WHERE id = ?", [(number,) for number in numbers])
+
+    def series(self, new: Iterable[tuple[int, Series]]) -> None:
+        """Store new series numbers."""
+        rows = [(number, msgspec.msgpack.encode(series)) for number, series in new]
+        if rows:
+            self.write("series", "INSERT OR IGNORE INTO series (number, series) VALUES (?, ?)", rows)
+
+    def shown(self, admissions: Iterable[tuple[int, int]]) -> None:
+        """Store under which number each series is shown."""
+        rows = [(shown, number) for number, shown in admissions]
+        if rows:
+            self.write("shown", "UPDATE series SET shown = ? WHERE number = ?", rows)
+
+    def changes(self, number: int, body: bytes) -> None:
+        """Store what track gave."""
+        self.write("changes", "INSERT INTO changes VALUES (?, ?)", [(number, body)])
+
+    def stored_changes(self, number: int) -> None:
+        """Drop the changes up to a number: tally has stored them."""
+        self.write("stored changes", "DELETE FROM changes WHERE id <= ?", [(number,)])
+
+    def segment(self, stream: str, day: int, body: bytes | None) -> None:
+        """Store the panes of a value stream and day; None drops them."""
+        if body is None:
+            self.write("segment", "DELETE FROM segments WHERE stream = ? AND day = ?", [(stream, day)])
+        else:
+            self.write("segment", "INSERT OR REPLACE INTO segments VALUES (?, ?, ?)", [(stream, day, body)])
+
+
+def _advice(path: Path, error: sqlite3.Error) -> str:
+    code = getattr(error, "sqlite_errorname", "") or ""
+    if code.startswith("SQLITE_FULL"):
+        return f"{path}: the disk is full; free some space and start again, nothing that was accepted is lost"
+    if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return f"{path} is damaged ({error}); restore it from a backup, or move it away and import the events again"
+    if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+        return f"{path} cannot be written ({error}); make it writable for this user or name another directory"
+    if code.startswith("SQLITE_IOERR"):
+        return f"{path}: the disk failed ({error}, {code}); look at the machine's log and its free space"
+    return f"{path}: {error} ({code})"

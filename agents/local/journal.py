@@ -26,7 +26,7 @@ from typing import Final
 
 import msgspec
 
-from flowmetrics.errors import OperationError, Rejection, Reason
+from flowmetrics.errors import OperationError, Reason, Rejection
 from flowmetrics.steps.series import Series
 
 FILE: Final = "flowmetrics.db"
@@ -77,9 +77,7 @@ class Journal:
         self._state.close()
 
     # --- log ------------------------------------------------------------------------------------------------------
-    def append(
-        self, lines: Sequence[bytes], arrived_at: int, refused: Iterable[tuple[Rejection, bytes]] = ()
-    ) -> None:
+    def append(self, lines: Sequence[bytes], arrived_at: int, refused: Iterable[tuple[Rejection, bytes]] = ()) -> None:
         """Append events to the log, durably, and keep what was refused. Lines must not hold a line break."""
         with self._told(), self._writing, self._transaction(self._log):
             if lines:
@@ -228,7 +226,9 @@ class Journal:
         except sqlite3.DatabaseError as error:
             raise OperationError(_advice(self.path, error)) from error
         except OSError as error:
-            raise OperationError(f"{self.path}: {error.strerror}; make the directory writable or name another") from error
+            raise OperationError(
+                f"{self.path}: {error.strerror}; make the directory writable or name another"
+            ) from error
 
 
 class Checkpoint:
@@ -257,6 +257,11 @@ class Checkpoint:
     def forget_histories(self, before: int) -> None:
         """Drop the histories whose latest fact lies before an instant."""
         self.write("forget", "DELETE FROM histories WHERE last_at < ?", [(before,)])
+
+    def empty(self, *tables: str) -> None:
+        """Drop everything in some tables."""
+        for table in tables:
+            self.write("empty", f"DELETE FROM {table}", [()])
 
     def hold(self, rows: Iterable[tuple[int, bytes]]) -> None:
         """Keep events until their time comes: instant, event."""

@@ -30,7 +30,9 @@ class DirectoryLock:
             self._file.seek(0)
             holder = self._file.read().strip() or "another process"
             self._file.close()
-            raise OperationError(f"{self._path.parent} is held by {holder}; stop it, or name another directory") from None
+            raise OperationError(
+                f"{self._path.parent} is held by {holder}; stop it, or name another directory"
+            ) from None
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} (flowmetrics {self._purpose})")
         self._file.flush()

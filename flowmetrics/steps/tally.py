@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from flowmetrics.configuration import ALL, Configuration
+from flowmetrics.entity import Counted
 from flowmetrics.instants import DAY_US
 from flowmetrics.kpi import Kpi
 from flowmetrics.limits import VALUE_STREAMS_MAX
-from flowmetrics.steps.series import Series, SeriesTable
+from flowmetrics.steps.series import SeriesTable
 from flowmetrics.view import LabelValues, View
 from flowmetrics.windowing.bins import BINS
 from flowmetrics.windowing.panes import SeriesPanes
@@ -39,7 +40,8 @@ class Tally:
         """(measure, value stream) that changed since a reader last emptied the set."""
         self.unstored: dict[tuple[str, int], set[int]] = defaultdict(set)
         """(value stream, day) → series that changed since the last checkpoint emptied it."""
-        self.overflowed: Counter[str] = Counter()
+        self.counted: Counted = Counter()
+        """What the engine counts on the way; whoever reads it empties it."""
         self._panes: dict[int, SeriesPanes] = {}
 
     def apply(self, changes: Mapping[int, Mapping[int, int]]) -> None:
@@ -102,10 +104,10 @@ class Tally:
             }
         )
 
-    def cells(self) -> dict[tuple[Series, int], int]:
-        """Every cell that is not zero, by series and cell: what `audit` holds against the histories."""
+    def cells(self) -> dict[tuple[int, int], int]:
+        """Every cell that is not zero, by series number and cell: what `audit` holds against the histories."""
         return {
-            (self._table.series(number), cell): amount
+            (number, cell): amount
             for number, series in self._panes.items()
             for cells in series.days.values()
             for cell, amount in cells.items()
@@ -124,11 +126,11 @@ class Tally:
         measure, stream, *labels = self._table.series(number)
         overflow = self._configuration.labels_overflow
         if stream not in self.streams and len(self.streams) >= VALUE_STREAMS_MAX:
-            self.overflowed["value_stream"] += 1
+            self.counted["label_overflow", "value_stream"] += 1
             stream = overflow
         budget = self._configuration.labels_max
         if len(self.streams.get(stream, {}).get(measure, ())) >= budget:
-            self.overflowed[measure] += 1
+            self.counted["label_overflow", measure] += 1
             labels = [ALL if label == ALL else overflow for label in labels]
         shown = self._table.number((measure, stream, *labels))
         if shown != number and measure in self._distinct:

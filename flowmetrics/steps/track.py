@@ -87,6 +87,15 @@ class Track:
             tracked.dirty.update(touched)
         return tracked
 
+    def renew(self, keys: Iterable[str], histories: Mapping[str, History]) -> Tracked:
+        """Emit entities whole, as if nothing had been emitted before: a new reading of the same facts."""
+        tracked = Tracked()
+        for key in keys:
+            histories[key].contributed = {}
+            self._emit(key, _EVERY_PART, histories, tracked.changes)
+            tracked.dirty.add(key)
+        return tracked
+
     def contributions(self, key: str, histories: Mapping[str, History]) -> dict[Part, list[Contribution]]:
         """The contributions that the facts of an entity call for now; parts without any are left out."""
         parts = self._all_parts(key, histories)

@@ -1,0 +1,76 @@
+"""The hot histories: as many as the configuration allows in memory, the rest in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from agents.local.journal import Journal
+from flowmetrics.entity import History
+from flowmetrics.steps.track import ENTITIES, entity_of
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_DECODE: Final = {entity.prefix: msgspec.msgpack.Decoder(entity.history).decode for entity in ENTITIES}
+
+
+def decode_history(key: str, body: bytes) -> History:
+    """A stored history."""
+    history: History = _DECODE[key.partition(":")[0]](body)
+    return history
+
+
+class HotHistories(dict[str, History]):
+    """Histories by key; what is not in memory is read from the journal, and a key never seen gets a fresh one.
+
+    Two generations bound the memory: when the young one is full it becomes the old one, and what is touched again
+    comes back from there. What was changed must be committed before `age` is called.
+    """
+
+    def __init__(self, journal: Journal, most: int) -> None:
+        super().__init__()
+        self._journal = journal
+        self._most = most
+        self._old: dict[str, History] = {}
+        self.hits = self.misses = 0
+
+    def __missing__(self, key: str) -> History:
+        self.prefetch((key,))
+        return self[key]
+
+    def prefetch(self, keys: Collection[str]) -> None:
+        """Bring the histories of a batch into memory, in few queries."""
+        absent = [key for key in dict.fromkeys(keys) if key not in self]
+        wanted = []
+        for key in absent:
+            old = self._old.pop(key, None)
+            if old is not None:
+                self[key] = old
+            else:
+                wanted.append(key)
+        self.hits += len(keys) - len(wanted)
+        self.misses += len(wanted)
+        for key, body in self._journal.histories(sorted(wanted)):
+            self[key] = decode_history(key, body)
+        for key in wanted:
+            if key not in self:
+                fresh: History = entity_of(key).history()
+                self[key] = fresh
+
+    def age(self) -> None:
+        """Let go of what was not touched for two generations, if the young one is full."""
+        if len(self) > self._most // 2:
+            self._old = dict(self)
+            self.clear()
+
+    def forget(self) -> None:
+        """Let go of everything; the next reading is from the journal."""
+        self._old = {}
+        self.clear()
+
+    def rows(self, keys: Iterable[str]) -> Iterator[tuple[str, int, bytes]]:
+        """Key, latest instant and encoded history, as the journal stores them."""
+        for key in keys:
+            history = self[key]
+            yield key, history.last_at(), _encode(history)

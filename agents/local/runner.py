@@ -1,0 +1,224 @@
+"""The local engine: it drives the steps over the journal, one checkpoint a batch.
+
+    log ──read──▶ decode ──▶ due now? ──▶ track ──▶ tally (in memory) ──▶ read ──▶ page
+                              │ no: held             │ changes
+                              └── one transaction: histories, changes, held, position ──┘
+                                  every few seconds another: panes, and the changes they hold are dropped
+
+Nothing here computes a KPI; nothing in the steps knows of the journal, threads or the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final, TypeVar
+
+import msgspec
+
+from agents.local.histories import HotHistories
+from agents.local.journal import Checkpoint, Journal
+from flowmetrics.configuration import Configuration
+from flowmetrics.engine_metrics import EngineCounters
+from flowmetrics.entities.customer import kept_us
+from flowmetrics.errors import OperationError, Rejection
+from flowmetrics.families import Family
+from flowmetrics.instants import SECOND_US
+from flowmetrics.kpis import selected
+from flowmetrics.source import FAR_FUTURE, Timed
+from flowmetrics.sources.cloudevents import CloudEvents
+from flowmetrics.steps.audit import Difference, compare
+from flowmetrics.steps.read import Read
+from flowmetrics.steps.series import SeriesTable
+from flowmetrics.steps.tally import Tally
+from flowmetrics.steps.track import Track, keys_of
+
+BATCH_EVENTS_MAX: Final = 10_000
+"""Events of one checkpoint: from 2,000 on the cost of a commit no longer shows; more only delays what is visible."""
+
+TALLY_STORE_US: Final = 5 * SECOND_US
+"""How often panes are stored; what tally has not stored is read again from `changes` after a crash."""
+
+T = TypeVar("T")
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_CHANGES: Final = msgspec.msgpack.Decoder(dict[int, dict[int, int]]).decode
+
+
+class Runner:
+    """The steps over one journal. `now` is given from outside, and never goes back.
+
+    After an exception the runner must be thrown away: its memory may be ahead of the journal.
+    """
+
+    def __init__(self, configuration: Configuration, journal: Journal, fingerprints: tuple[str, str], now: int) -> None:
+        self.configuration = configuration
+        self.journal = journal
+        self.kpis = selected(configuration)
+        self.now = max(now, self._stored("now", 0))
+        self.position = self._stored("position", 0)
+        self.counters = EngineCounters(self._stored("counters", []))
+        self._source = CloudEvents(configuration.surveys)
+        self._histories = HotHistories(journal, configuration.hot_entities_max)
+        self._load()
+        self._reconcile(fingerprints)
+
+    # --- one batch ------------------------------------------------------------------------------------------------
+    def step(self, now: int) -> int:
+        """Take one batch: what is held and due, then what is next in the log. Returns how many events were taken."""
+        self.now = max(now, self.now)
+        due = self.journal.held(self.now)
+        batch = [timed for _, _, body in due if not isinstance(timed := self._source.read(body, FAR_FUTURE), Rejection)]
+        hold: list[tuple[int, bytes]] = []
+        position = self.position
+        for arrived_at, lines in self.journal.read(self.position, BATCH_EVENTS_MAX):
+            for line in lines:
+                timed = self._source.read(line, arrived_at)
+                if isinstance(timed, Rejection):
+                    self.counters.add("events_rejected", timed.reason.value)  # only if the configuration changed since
+                elif timed[0] > self.now:
+                    hold.append((timed[0], line))
+                else:
+                    batch.append(timed)
+                    self.counters.seen(timed[1].source, timed[0], arrived_at)
+            position += len(lines)
+        if batch or hold or position != self.position:
+            self._take(batch, hold, [number for number, _, _ in due], position)
+        return len(batch) + len(hold)
+
+    def _take(self, batch: list[Timed], hold: list[tuple[int, bytes]], released: list[int], position: int) -> None:
+        self._histories.prefetch([key for _, event in batch for key in keys_of(event)])
+        tracked = self._track(batch, self._histories)
+        self.counters.update(tracked.counted)
+        changes = {series: kept for series, cells in tracked.changes.items() if (kept := _non_zero(cells))}
+        with self.journal.checkpoint() as checkpoint:
+            checkpoint.histories(self._histories.rows(sorted(tracked.dirty)))
+            checkpoint.series(self._table.taken())
+            if changes:
+                checkpoint.changes(self._given + 1, _encode(changes))
+            checkpoint.hold(hold)
+            checkpoint.release(released)
+            self._words(checkpoint, position)
+        self.position = position
+        if changes:
+            self._given += 1
+            self._tally.apply(changes)
+        self._histories.age()
+
+    def _words(self, checkpoint: Checkpoint, position: int) -> None:
+        checkpoint.meta("position", position)
+        checkpoint.meta("now", self.now)
+        checkpoint.meta("counters", self.counters.stored())
+
+    # --- panes ----------------------------------------------------------------------------------------------------
+    def store_panes(self) -> None:
+        """Commit the panes that changed, and drop the changes that they hold."""
+        with self.journal.checkpoint() as checkpoint:
+            self._put_panes(checkpoint)
+
+    def _put_panes(self, checkpoint: Checkpoint) -> None:
+        tally = self._tally
+        checkpoint.series(self._table.taken())
+        checkpoint.shown(tally.new_admissions)
+        for stream, day in sorted({*tally.unstored, *tally.forget()}):
+            cells = tally.segment(stream, day)
+            checkpoint.segment(stream, day, _encode(cells) if cells else None)
+        checkpoint.stored_changes(self._given)
+        self._words(checkpoint, self.position)
+        tally.unstored.clear()
+        tally.new_admissions = []
+
+    def forget(self) -> None:
+        """Drop histories that lie outside every reading, and the log beyond its retention."""
+        silent_us = self.configuration.horizon_us + kept_us(self.configuration)
+        with self.journal.checkpoint() as checkpoint:
+            checkpoint.forget_histories(self.now - silent_us)
+        self._histories.forget()
+        self.journal.trim(self.now - self.configuration.log_retention_us, self.position)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+    def families(self, now: int) -> list[Family]:
+        """Every KPI family at `now`."""
+        self.now = max(now, self.now)
+        self._tally.advance(self.now)
+        return self.read.families(self._tally, self.now)
+
+    def engine_families(self) -> list[Family]:
+        """What the engine says about itself, without `engine_ready`, which only the process knows."""
+        self.counters.update(self._tally.counted)
+        self._tally.counted.clear()
+        return self.counters.families(self.journal.end - self.position)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether every event of the log was taken."""
+        return self.position >= self.journal.end
+
+    # --- proof ----------------------------------------------------------------------------------------------------
+    def audit(self) -> Iterator[Difference]:
+        """Where the contributions of all histories, told and emitted, and the panes do not agree; nothing when right."""
+        oldest = self._tally.pane - self.configuration.panes(self.configuration.horizon_us)
+        keys = list(self.journal.keys())
+        yield from compare(keys, self._histories, self._track, self._tally, self._table, oldest)
+
+    def rebuild(self) -> None:
+        """Read every history anew under this configuration and make all panes from it, in one transaction."""
+        self._start(SeriesTable(()))
+        with self.journal.checkpoint() as checkpoint:
+            checkpoint.empty("series", "changes", "segments")
+            for keys in _batches(self.journal.keys(), BATCH_EVENTS_MAX):
+                self._histories.prefetch(keys)
+                tracked = self._track.renew(keys, self._histories)
+                self._tally.apply(tracked.changes)
+                checkpoint.histories(self._histories.rows(keys))
+                self._histories.age()
+            self._put_panes(checkpoint)
+
+    # --- start ----------------------------------------------------------------------------------------------------
+    def _start(self, table: SeriesTable) -> None:
+        self._table = table
+        self._track = Track(self.configuration, self.kpis, table)
+        self._tally = Tally(self.configuration, self.kpis, table, self.now)
+        self.read = Read(self.kpis)
+        self._given = 0
+
+    def _load(self) -> None:
+        numbered = self.journal.series()
+        self._start(SeriesTable((number, series) for number, series, _ in numbered))
+        admitted = [(number, shown) for number, _, shown in numbered if shown is not None]
+        self._tally.load(admitted, ((day, _CHANGES(body)) for day, body in self.journal.segments()))
+        for number, body in self.journal.changes():
+            self._tally.apply(_CHANGES(body))
+            self._given = number
+
+    def _reconcile(self, fingerprints: tuple[str, str]) -> None:
+        """Hold the configuration against the one that shaped what is stored."""
+        stored = self._stored("fingerprints", list(fingerprints))
+        if stored[1] != fingerprints[1]:
+            if self.journal.first() > 0:
+                raise OperationError(
+                    f"{self.journal.path} was written under a horizon, grain or survey scale that differs, and its log "
+                    "no longer begins at the first event; restore that configuration, or import into a new directory"
+                )
+            with self.journal.checkpoint() as checkpoint:
+                checkpoint.empty("series", "changes", "segments", "histories", "held", "meta")
+            self.position = 0
+            self._start(SeriesTable(()))
+        elif stored[0] != fingerprints[0]:
+            self.rebuild()
+        with self.journal.checkpoint() as checkpoint:
+            checkpoint.meta("fingerprints", list(fingerprints))
+
+    def _stored(self, name: str, otherwise: T) -> T:
+        stored = self.journal.meta(name)
+        return msgspec.msgpack.decode(stored, type=type(otherwise)) if stored else otherwise
+
+
+def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(keys)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+def _non_zero(cells: dict[int, int]) -> dict[int, int]:
+    return {cell: amount for cell, amount in cells.items() if amount}

@@ -1,0 +1,100 @@
+"""What the engine says about itself: counters kept over restarts, lags, and the families made of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from flowmetrics import __version__
+from flowmetrics.families import Family, Sample
+from flowmetrics.instants import SECOND_US
+
+SOURCES_MAX: Final = 200
+"""Sources with a label of their own; a sender that invents sources cannot fill the page."""
+
+COUNTERS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    "events_accepted": (("source",), "Events taken into the log."),
+    "events_rejected": (("reason",), "Events refused, by reason; read them back with flowmetrics rejected."),
+    "unmapped": (("source", "field"), "Facts whose state or item type no pattern matches."),
+    "conflicting_ids": (("source",), "Facts whose id and source an other fact with another body has."),
+    "histories_cut": (("what",), "Facts left out because a history reached its limit."),
+    "label_overflow": (("metric",), "Label sets folded into the overflow label or dropped, by measure."),
+}
+"""Counter → its labels and help; the metric is `flowmetrics_NAME_total`."""
+
+
+class EngineCounters:
+    """Counts by (counter, label values …), and per source the latest event and its lag.
+
+    >>> counters = EngineCounters([])
+    >>> counters.add("events_rejected", "not_json")
+    >>> [family.samples[0].value for family in counters.families(0) if "rejected" in family.name]
+    [1.0]
+    """
+
+    def __init__(self, stored: Iterable[tuple[list[str], int]]) -> None:
+        self._counts: Counter[tuple[str, ...]] = Counter({tuple(key): n for key, n in stored})
+        self._sources = {key[1] for key in self._counts if key[0] == "events_accepted"}
+        self._latest_at: dict[str, int] = {}
+        self._lag_us: dict[str, int] = {}
+
+    def add(self, counter: str, *labels: str, by: int = 1) -> None:
+        """Count; `labels` are those of the counter in `COUNTERS`."""
+        if COUNTERS[counter][0][0] == "source":
+            labels = (self._bounded(labels[0]), *labels[1:])
+        self._counts[(counter, *labels)] += by
+
+    def update(self, counted: Mapping[tuple[str, ...], int]) -> None:
+        """Add what a step counted."""
+        for (counter, *labels), n in counted.items():
+            self.add(counter, *labels, by=n)
+
+    def seen(self, source: str, at: int, arrived_at: int) -> None:
+        """Note an accepted event: when it happened, when it arrived."""
+        source = self._bounded(source)
+        self._counts["events_accepted", source] += 1
+        if at >= self._latest_at.get(source, -1):
+            self._latest_at[source] = at
+            self._lag_us[source] = arrived_at - at
+
+    def stored(self) -> list[tuple[list[str], int]]:
+        """The counts, to be given to a new object after a restart."""
+        return [(list(key), n) for key, n in sorted(self._counts.items())]
+
+    def families(self, waiting: int) -> list[Family]:
+        """Every family of the engine; `waiting` is how many events of the log were not taken yet."""
+        families = [_counter(name, self._counts) for name in COUNTERS]
+        latest = {(source,): at / SECOND_US for source, at in self._latest_at.items()}
+        lags = {(source,): lag / SECOND_US for source, lag in self._lag_us.items()}
+        return [
+            *families,
+            gauge("last_event_timestamp_seconds", "When the latest event of the source happened.", ("source",), latest),
+            gauge("event_lag_seconds", "How long the latest event of the source took to arrive.", ("source",), lags),
+            gauge("consumer_lag_events", "Events of the log that were not taken yet.", (), {(): float(waiting)}),
+            gauge("build_info", "The version that runs; always 1.", ("version",), {(__version__,): 1.0}),
+        ]
+
+    def _bounded(self, source: str) -> str:
+        if source in self._sources:
+            return source
+        if len(self._sources) >= SOURCES_MAX:
+            return "other"
+        self._sources.add(source)
+        return source
+
+
+def gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> Family:
+    """A gauge of the engine, `flowmetrics_` and the name."""
+    samples = tuple(Sample(tuple(zip(labels, key, strict=True)), value) for key, value in sorted(values.items()))
+    return Family(f"flowmetrics_{name}", text, "gauge", samples)
+
+
+def _counter(name: str, counts: Mapping[tuple[str, ...], int]) -> Family:
+    labels, text = COUNTERS[name]
+    samples = tuple(
+        Sample(tuple(zip(labels, key[1:], strict=True)), float(n))
+        for key, n in sorted(counts.items())
+        if key[0] == name
+    )
+    return Family(f"flowmetrics_{name}_total", text, "counter", samples)

@@ -1,11 +1,12 @@
-"""The engine in memory, for tests and for replay: the real steps, a clock that is moved by hand, no store.
+"""The engine in memory, for replay and for tests: the real steps, a clock that is moved by hand, no store.
 
+>>> from flowmetrics.instants import parse_instant
 >>> driver = Driver(Configuration(kpis=("flow_velocity",)))
 >>> driver.deliver([b'{"specversion":"1.0","id":"1","source":"s","type":"flowmetrics.item.v1",'
 ...     b'"time":"2025-01-01T00:00:00Z","data":{"item":"A","value_stream":"shop","state":"Done"}}'])
 >>> driver.advance(parse_instant("2025-01-01T01:00:00Z"))
->>> driver.values()['flowmetrics_flow_velocity_items{value_stream="shop",item_type="all",window="1d"}']
-1.0
+>>> driver.families()[0].samples[0]
+Sample(labels=(('value_stream', 'shop'), ('item_type', 'all'), ('window', '1d')), value=1.0)
 """
 
 from __future__ import annotations
@@ -15,17 +16,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from flowmetrics.configuration import Configuration
 from flowmetrics.entity import History
 from flowmetrics.errors import Rejection
-from flowmetrics.families import Family, Sample
-from flowmetrics.instants import parse_instant
+from flowmetrics.families import Family
 from flowmetrics.kpis import selected
 from flowmetrics.source import FAR_FUTURE, Timed
 from flowmetrics.sources.cloudevents import CloudEvents
-from flowmetrics.steps.read import Read, points_of
+from flowmetrics.steps.read import Read
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.steps.tally import Tally
 from flowmetrics.steps.track import Track, entity_of
-
-__all__ = ["Configuration", "Driver", "Histories", "parse_instant"]
 
 
 class Histories(dict[str, History]):
@@ -79,13 +77,3 @@ class Driver:
     def families(self) -> list[Family]:
         """What is published now."""
         return self.read.families(self.tally, self.now)
-
-    def values(self) -> dict[str, float]:
-        """What is published now, as `metric{labels}` → value."""
-        return {sample_text(name, sample): sample.value for name, sample in points_of(self.families())}
-
-
-def sample_text(name: str, sample: Sample) -> str:
-    """A sample's name and labels as text, without escaping."""
-    labels = ",".join(f'{label}="{value}"' for label, value in sample.labels)
-    return f"{name}{{{labels}}}"

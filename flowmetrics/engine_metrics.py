@@ -65,8 +65,8 @@ class EngineCounters:
     def families(self, waiting: int) -> list[Family]:
         """Every family of the engine; `waiting` is how many events of the log were not taken yet."""
         families = [_counter(name, self._counts) for name in COUNTERS]
-        latest = {(source,): at / SECOND_US for source, at in self._latest_at.items()}
-        lags = {(source,): lag / SECOND_US for source, lag in self._lag_us.items()}
+        latest: dict[tuple[str, ...], float] = {(source,): at / SECOND_US for source, at in self._latest_at.items()}
+        lags: dict[tuple[str, ...], float] = {(source,): lag / SECOND_US for source, lag in self._lag_us.items()}
         return [
             *families,
             gauge("last_event_timestamp_seconds", "When the latest event of the source happened.", ("source",), latest),

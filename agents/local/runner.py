@@ -156,7 +156,7 @@ class Runner:
 
     # --- proof ----------------------------------------------------------------------------------------------------
     def audit(self) -> Iterator[Difference]:
-        """Where the contributions of all histories, told and emitted, and the panes do not agree; nothing when right."""
+        """Where the contributions that facts call for, those emitted and the panes do not agree."""
         oldest = self._tally.pane - self.configuration.panes(self.configuration.horizon_us)
         keys = list(self.journal.keys())
         yield from compare(keys, self._histories, self._track, self._tally, self._table, oldest)

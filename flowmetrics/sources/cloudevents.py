@@ -28,6 +28,7 @@ _SEQUENCE_MAX: Final = 2**63
 class CloudEvents:
     """The source of native events; `surveys` are the scales that answers are held against.
 
+    >>> from flowmetrics.source import FAR_FUTURE
     >>> line = b'{"specversion":"1.0","id":"1","source":"s","type":"flowmetrics.item.v1",' + (
     ...     b'"time":"2025-01-01T00:00:00Z","data":{"item":"A-1","value_stream":"shop"}}')
     >>> CloudEvents({}).read(line, FAR_FUTURE).reason.value

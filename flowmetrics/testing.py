@@ -1,18 +1,19 @@
-"""For tests: the driver, and what is published as a flat mapping that is easy to compare."""
+"""For tests: the engine in memory, with what it publishes as a flat mapping that is easy to compare."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from flowmetrics.driver import Driver
-from flowmetrics.families import Family, Sample
-
-__all__ = ["Driver", "flat", "sample_text"]
+from flowmetrics import driver
+from flowmetrics.families import Sample
 
 
-def flat(families: Iterable[Family]) -> dict[str, float]:
-    """`metric{labels}` → value."""
-    return {sample_text(family.name, sample): sample.value for family in families for sample in family.samples}
+class Driver(driver.Driver):
+    """The driver, and `values`."""
+
+    def values(self) -> dict[str, float]:
+        """What is published now, as `metric{labels}` → value."""
+        return {
+            sample_text(family.name, sample): sample.value for family in self.families() for sample in family.samples
+        }
 
 
 def sample_text(name: str, sample: Sample) -> str:

@@ -11,7 +11,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.instants import parse_instant
 from flowmetrics.kpi import Kpi
 from flowmetrics.kpis import catalogue
-from flowmetrics.testing import Driver, flat
+from flowmetrics.testing import Driver
 
 
 def event(number: int, time: str, told: str) -> bytes:
@@ -35,7 +35,7 @@ def test_the_worked_example_of_each_kpi_is_true(kpi: Kpi) -> None:
     driver = Driver(Configuration())
     driver.deliver([event(n, time, told) for n, (time, told) in enumerate(kpi.example.events)])
     driver.advance(parse_instant(kpi.example.at))
-    values = flat(driver.families())
+    values = driver.values()
     assert not driver.rejected
     for name, expected in kpi.example.values.items():
         if expected is None:

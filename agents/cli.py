@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
-from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import click
 
-from agents.files import read_events, sizes
-from agents.replay import Replay, json_lines, openmetrics
-from agents.settings import load_configuration
 from flowmetrics import __version__
-from flowmetrics.errors import ConfigurationError, FlowmetricsError, Rejection
-from flowmetrics.instants import parse_instant
-from flowmetrics.sources.rows import RowMapping, parse_mapping
 
 P = ParamSpec("P")
 R = TypeVar("R")

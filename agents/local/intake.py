@@ -1,0 +1,137 @@
+"""Intake: deliveries are judged, appended to the log in groups, and only then answered.
+
+Requests wait in a queue; one thread takes all that wait, writes them in one durable transaction, and wakes them. Under
+load the groups grow, so the cost of a sync is shared.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Final
+
+from agents.local.journal import Journal
+from flowmetrics.errors import OperationError, Reason, Rejection
+from flowmetrics.sources.cloudevents import CloudEvents
+
+WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes that wait to be written; beyond it a request is told to come back later."""
+
+GROUP_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Bytes written in one transaction, so that the first of a group does not wait for too many others."""
+
+
+@dataclass(slots=True)
+class Receipt:
+    """What became of a request: how many events are in the log, and which were refused (index, rejection)."""
+
+    accepted: int = 0
+    rejected: list[tuple[int, Rejection]] = field(default_factory=list)
+
+
+class Busy(Exception):  # noqa: N818 - a state of the intake, not an error of anybody
+    """Too much waits; come back later."""
+
+
+class Intake:
+    """The only way into the log of a running engine. `clock` gives the arrival stamp."""
+
+    def __init__(
+        self, journal: Journal, source: CloudEvents, clock: Callable[[], int], notify: Callable[[], None]
+    ) -> None:
+        self._journal = journal
+        self._source = source
+        self._clock = clock
+        self._notify = notify
+        self._queue: queue.SimpleQueue[tuple[Sequence[bytes], Future[Receipt]] | None] = queue.SimpleQueue()
+        self._waiting_bytes = 0
+        self._counting = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self.failure: OperationError | None = None
+        """Why nothing can be taken any more; None while all is well."""
+        self.refused: dict[str, int] = {}
+        """Refused events by reason since the start."""
+
+    def start(self) -> None:
+        """Begin to take."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what waits, and end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def take(self, bodies: Sequence[bytes]) -> Future[Receipt]:
+        """Queue the events of one request. Raises Busy; the future fails with OperationError when the disk does."""
+        if self.failure is not None:
+            raise Busy
+        size = sum(map(len, bodies))
+        with self._counting:
+            if self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES_MAX:
+                raise Busy
+            self._waiting_bytes += size
+        future: Future[Receipt] = Future()
+        self._queue.put((bodies, future))
+        return future
+
+    def _run(self) -> None:
+        while (first := self._queue.get()) is not None:
+            group, size, ended = [first], sum(map(len, first[0])), False
+            while size < GROUP_BYTES_MAX and not self._queue.empty():
+                another = self._queue.get()
+                if another is None:
+                    ended = True
+                    break
+                group.append(another)
+                size += sum(map(len, another[0]))
+            self._write(group)
+            if ended:
+                return
+
+    def _write(self, group: Sequence[tuple[Sequence[bytes], Future[Receipt]]]) -> None:
+        arrived_at = self._clock()
+        lines: list[bytes] = []
+        refused: list[tuple[Rejection, bytes]] = []
+        receipts = [self._judge(bodies, arrived_at, lines, refused) for bodies, _ in group]
+        try:
+            self._journal.append(lines, arrived_at, refused)
+        except OperationError as error:
+            self.failure = error
+            for _, future in group:
+                future.set_exception(error)
+        else:
+            for rejection, _ in refused:
+                self.refused[rejection.reason.value] = self.refused.get(rejection.reason.value, 0) + 1
+            for receipt, (_, future) in zip(receipts, group, strict=True):
+                future.set_result(receipt)
+            self._notify()
+        with self._counting:
+            self._waiting_bytes -= sum(len(body) for bodies, _ in group for body in bodies)
+
+    def _judge(
+        self, bodies: Sequence[bytes], arrived_at: int, lines: list[bytes], refused: list[tuple[Rejection, bytes]]
+    ) -> Receipt:
+        receipt = Receipt()
+        for index, body in enumerate(bodies):
+            answer = self._source.read(body, arrived_at)
+            if isinstance(answer, Rejection):
+                receipt.rejected.append((index, answer))
+                refused.append((answer, body[:_REFUSED_BYTES_MAX]))
+            else:
+                lines.append(_one_line(body))
+                receipt.accepted += 1
+        return receipt
+
+
+_REFUSED_BYTES_MAX: Final = 256 * 1024
+
+
+def _one_line(body: bytes) -> bytes:
+    """JSON has no line break but between its words, where a blank says the same."""
+    return body.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in body or b"\r" in body else body
+
+
+__all__ = ["Busy", "Intake", "Reason", "Receipt"]

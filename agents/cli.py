@@ -2,14 +2,43 @@
 
 from __future__ import annotations
 
-from typing import ParamSpec, TypeVar
+import os
+import sys
+from collections.abc import Callable, Iterable
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec
 
 import click
 
+from agents import commands
+from agents.settings import load_configuration
 from flowmetrics import __version__
+from flowmetrics.errors import FlowmetricsError
 
 P = ParamSpec("P")
-R = TypeVar("R")
+
+
+def _told(command: Callable[P, None]) -> Callable[P, None]:
+    """Errors that a person can act on become one message and an exit code; a closed pipe is no error."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except FlowmetricsError as error:
+            click.echo(f"flowmetrics: {error}", err=True)
+            sys.exit(error.exit_code)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    return run
+
+
+_config = click.option("--config", metavar="FILE", help="The configuration; otherwise ./flowmetrics.yaml if it exists.")
+_files = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+_map = click.option("--map", "mapping", metavar="MAP.yaml", type=click.Path(path_type=Path), help="How rows are read.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -19,6 +48,147 @@ def main() -> None:
 
     \b
     Start here:
-      flowmetrics demo                  a simulated company on http://localhost:8080
-      flowmetrics run                   the engine, with ./flowmetrics.yaml if there is one
+      flowmetrics demo          a simulated company on http://localhost:8080
+      flowmetrics run           the engine, with ./flowmetrics.yaml if there is one
+      flowmetrics replay FILE   the KPIs of an export, with nothing stored
     """
+
+
+@main.command()
+@click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8080", show_default=True, help="Where to serve.")
+@click.option("--seed", default=7, show_default=True, help="Another number is another company.")
+@click.option("--days", default=45, show_default=True, help="How much past the company has.")
+@_told
+def demo(listen: str, seed: int, days: int) -> None:
+    """A simulated company with a slump after two minutes; nothing of it is kept.
+
+    \b
+    Example:
+      flowmetrics demo
+    """
+    commands.demo(listen, seed, days)
+
+
+@main.command()
+@_config
+@_told
+def run(config: str | None) -> None:
+    """The engine: collector, agents, metrics, page.
+
+    \b
+    Example:
+      flowmetrics run --config flowmetrics.yaml
+    """
+    commands.run(load_configuration(config))
+
+
+@main.command(name="import")
+@_files
+@_map
+@_config
+@_told
+def import_(files: Iterable[Path], mapping: Path | None, config: str | None) -> None:
+    """Take JSON Lines (native or mapped), CSV and Parquet into the event log; safe to repeat.
+
+    \b
+    Example:
+      flowmetrics import tickets.csv --map tickets.yaml
+    """
+    commands.import_files(list(files), mapping, load_configuration(config))
+
+
+@main.command()
+@_files
+@_map
+@_config
+@click.option("--at", "ats", metavar="TIME", multiple=True, required=True, help="RFC 3339; may be given several times.")
+@click.option("--format", "form", type=click.Choice(["json", "openmetrics"]), default="json", show_default=True)
+@_told
+def replay(files: Iterable[Path], mapping: Path | None, config: str | None, ats: tuple[str, ...], form: str) -> None:
+    """The metrics of files as they stood at each TIME, with nothing stored.
+
+    Every event with time up to TIME is known, and no other; the order of the files and lines does not matter.
+
+    \b
+    Example:
+      flowmetrics replay events.jsonl.gz --at 2025-03-02T00:00:00Z
+    """
+    commands.replay(list(files), mapping, load_configuration(config), ats, form)
+
+
+@main.command()
+@_config
+@_told
+def audit(config: str | None) -> None:
+    """Prove that histories and panes agree; the engine must not be running.
+
+    \b
+    Example:
+      flowmetrics audit
+    """
+    commands.audit(load_configuration(config))
+
+
+@main.command()
+@click.argument("kind", type=click.Choice(["item", "request", "customer"]))
+@click.argument("key")
+@_config
+@_told
+def explain(kind: str, key: str, config: str | None) -> None:
+    """What is known of one item, request or customer, and what it contributes to which KPI.
+
+    \b
+    Example:
+      flowmetrics explain item SHOP-17
+    """
+    commands.explain(kind, key, load_configuration(config))
+
+
+@main.command()
+@click.option("--replay", "again", is_flag=True, help="Send what was refused again, after a fix.")
+@_config
+@_told
+def rejected(again: bool, config: str | None) -> None:
+    """What was refused and why, one JSON object a line.
+
+    \b
+    Example:
+      flowmetrics rejected
+      flowmetrics rejected --replay
+    """
+    commands.rejected(again, load_configuration(config))
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["docs"]))
+@click.option("--check", is_flag=True, help="Write nothing; fail when a file is not what it would be.")
+@_told
+def generate(what: str, check: bool) -> None:
+    """Write what is derived from the catalogue, under the current directory.
+
+    \b
+    Example:
+      flowmetrics generate docs
+      flowmetrics generate docs --check
+    """
+    commands.generate(what, check)
+
+
+@main.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@_map
+@_config
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of flowmetrics.yaml for your editor.")
+@_told
+def validate(files: tuple[Path, ...], mapping: Path | None, config: str | None, schema: bool) -> None:
+    """Check configurations, mappings and events; a YAML file with `events:` is a mapping.
+
+    \b
+    Example:
+      flowmetrics validate flowmetrics.yaml map.yaml events.jsonl
+    """
+    commands.validate(list(files), mapping, load_configuration(config), schema)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import EngineCounters
 from flowmetrics.entities.customer import kept_us
 from flowmetrics.errors import OperationError, Rejection
+from flowmetrics.explain import explanation
 from flowmetrics.families import Family
 from flowmetrics.instants import SECOND_US
 from flowmetrics.kpis import selected
@@ -147,12 +148,17 @@ class Runner:
         """What the engine says about itself, without `engine_ready`, which only the process knows."""
         self.counters.update(self._tally.counted)
         self._tally.counted.clear()
-        return self.counters.families(self.journal.end - self.position)
+        return self.counters.families(self.waiting)
+
+    @property
+    def waiting(self) -> int:
+        """How many events of the log were not taken yet."""
+        return self.journal.end - self.position
 
     @property
     def caught_up(self) -> bool:
         """Whether every event of the log was taken."""
-        return self.position >= self.journal.end
+        return self.waiting <= 0
 
     # --- proof ----------------------------------------------------------------------------------------------------
     def audit(self) -> Iterator[Difference]:
@@ -160,6 +166,15 @@ class Runner:
         oldest = self._tally.pane - self.configuration.panes(self.configuration.horizon_us)
         keys = list(self.journal.keys())
         yield from compare(keys, self._histories, self._track, self._tally, self._table, oldest)
+
+    def explain(self, key: str) -> Iterator[str]:
+        """The facts of one entity and what they contribute, in words. Raises OperationError for an unknown key."""
+        if not any(True for _ in self.journal.histories([key])):
+            raise OperationError(
+                f"nothing is known of {key}; keys are case-sensitive, and ids are those that were sent"
+            )
+        history = self._histories[key]
+        yield from explanation(key, history, history.contributed, self._table, self.kpis, self.configuration)
 
     def rebuild(self) -> None:
         """Read every history anew under this configuration and make all panes from it, in one transaction."""

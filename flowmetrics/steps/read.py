@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, TypeAlias
 
 from flowmetrics.families import Family, Labels, Sample
 from flowmetrics.kpi import Kpi, Point
 from flowmetrics.steps.tally import Tally
+
+Points: TypeAlias = dict[tuple[str, str], list[tuple[Labels, Point]]]
+"""(KPI name, value stream) → full labels and point, in the order of labels."""
 
 UNIFORM: Final = {
     "value": "The value of every KPI, under one name.",
@@ -23,10 +26,10 @@ class Read:
 
     def __init__(self, kpis: Iterable[Kpi]) -> None:
         self.kpis = tuple(kpis)
-        self._points: dict[tuple[str, str], list[tuple[Labels, Point]]] = {}
+        self.latest: Points = {}
         self._pane = -1
 
-    def points(self, tally: Tally, now: int) -> dict[tuple[str, str], list[tuple[Labels, Point]]]:
+    def points(self, tally: Tally, now: int) -> Points:
         """The points of every KPI and value stream at `now`, with their full labels, in a fixed order.
 
         `tally` must have been advanced to `now`. The result is by (KPI name, value stream), in catalogue order.
@@ -37,7 +40,7 @@ class Read:
         streams = tally.value_streams()
         for kpi in self.kpis:
             for stream in streams:
-                held = self._points.get((kpi.name, stream))
+                held = self.latest.get((kpi.name, stream))
                 if (
                     held is None
                     or moved
@@ -50,7 +53,7 @@ class Read:
                         key=lambda pair: pair[0],
                     )
                 points[kpi.name, stream] = held
-        self._points = points
+        self.latest = points
         return points
 
     def families(self, tally: Tally, now: int) -> list[Family]:
@@ -91,10 +94,3 @@ def _uniform(name: str, kpi: Kpi, point: Point) -> float | None:
         return float(point.value is not None and point.samples >= kpi.samples_min)
     value: float | None = getattr(point, name)
     return value
-
-
-def points_of(families: Iterable[Family]) -> Iterator[tuple[str, Sample]]:
-    """Every sample with the name of its family."""
-    for family in families:
-        for sample in family.samples:
-            yield family.name, sample

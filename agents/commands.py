@@ -1,0 +1,252 @@
+"""What each command does, once its words are read."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import orjson
+
+from agents.files import read_events, sizes
+from agents.local.engine import Engine, clock_us, directory_of, open_runner
+from agents.local.journal import Journal
+from agents.local.lock import DirectoryLock
+from agents.local.runner import Runner
+from agents.replay import Replay, json_lines, openmetrics
+from agents.serving import serve
+from flowmetrics.configuration import Configuration
+from flowmetrics.errors import ConfigurationError, OperationError, Rejection
+from flowmetrics.instants import instant_text, parse_instant
+from flowmetrics.pages import kpi_pages
+from flowmetrics.settings import json_schema, read_settings
+from flowmetrics.sources.cloudevents import CloudEvents
+from flowmetrics.sources.rows import RowMapping, parse_mapping
+
+IMPORT_EVENTS: Final = 5000
+"""Events of an import that are written together."""
+
+
+def run(configuration: Configuration) -> None:
+    """Serve until told to stop."""
+    _local(configuration)
+    engine = Engine(configuration)
+    engine.start()
+    try:
+        asyncio.run(_served(configuration, engine))
+    finally:
+        engine.stop()
+
+
+async def _served(configuration: Configuration, engine: Engine) -> None:
+    started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    started.add_done_callback(lambda address: _say(f"flowmetrics serves {address.result()} (metrics at /metrics)"))
+    await serve(configuration, engine, started)
+
+
+def demo(listen: str, seed: int, days: int) -> None:
+    """A simulated company in a directory that is removed at the end."""
+    from agents.demo.stage import play  # the stage needs all of the above, and is needed by nobody else
+
+    play(listen, seed, days)
+
+
+def import_files(files: Sequence[Path], mapping: Path | None, configuration: Configuration) -> None:
+    """Append the events of files to the log and take them, with a bar that shows bytes read."""
+    refused: Counter[str] = Counter()
+    taken = 0
+    with _data_directory(configuration, "import") as (journal, runner):
+        gc.disable()
+        source = CloudEvents(configuration.surveys)
+        with _bar(files) as progress:
+            for batch in _batches(_events(files, _mapping(mapping), progress)):
+                now, lines, rejected = clock_us(), list[bytes](), list[tuple[Rejection, bytes]]()
+                for event in batch:
+                    answer = event if isinstance(event, Rejection) else source.read(event, now)
+                    if isinstance(answer, Rejection):
+                        rejected.append((answer, b"" if isinstance(event, Rejection) else event))
+                    elif isinstance(event, bytes):
+                        lines.append(event)
+                journal.append(lines, now, rejected)
+                refused.update(answer.reason.value for answer, _ in rejected)
+                taken += len(lines)
+                while not runner.caught_up:
+                    runner.step(now)
+        runner.store_panes()
+    _say(f"{taken} events are in the log{_refusals(refused)}")
+    if refused and not taken:
+        raise OperationError("nothing was accepted; `flowmetrics rejected` shows why, event by event")
+
+
+def replay(
+    files: Sequence[Path], mapping: Path | None, configuration: Configuration, ats: Sequence[str], form: str
+) -> None:
+    """Print the metrics at each instant."""
+    for at in ats:
+        try:
+            parse_instant(at)
+        except ValueError as error:
+            raise ConfigurationError(f"--at {error}") from None
+    gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
+    again = Replay(configuration, ats)
+    with _bar(files) as progress:
+        readings = again.readings(_events(files, _mapping(mapping), progress))
+        (json_lines if form == "json" else openmetrics)(readings, sys.stdout.buffer.write)
+    _say(f"{again.taken} events read{_refusals(again.rejected)}")
+
+
+def audit(configuration: Configuration) -> None:
+    """Fail where the books do not balance."""
+    with _data_directory(configuration, "audit") as (_, runner):
+        differences = list(islice(runner.audit(), 100))
+    for difference in differences:
+        _say(f"{difference.place}: called for {difference.called_for}, found {difference.found}")
+    if differences:
+        raise OperationError("histories and panes do not agree; keep the directory and report this, it is our mistake")
+    _say("histories and panes agree")
+
+
+def explain(kind: str, key: str, configuration: Configuration) -> None:
+    """Print the history of one entity and what it contributes."""
+    with _data_directory(configuration, "explain") as (_, runner):
+        for line in runner.explain(f"{kind}:{key}"):
+            click.echo(line)
+
+
+def rejected(again: bool, configuration: Configuration) -> None:
+    """Print what was refused; or judge it again under the present configuration."""
+    with _data_directory(configuration, "rejected") as (journal, runner):
+        rows = list(journal.rejected())
+        if not again:
+            for number, arrived_at, rejection, body in rows:
+                row = {"number": number, "arrived_at": instant_text(arrived_at), "reason": rejection.reason.value}
+                click.echo(orjson.dumps({**row, "detail": rejection.detail, "event": body.decode("utf-8", "replace")}))
+            return
+        source, now = CloudEvents(configuration.surveys), clock_us()
+        mended = [(number, body) for number, _, _, body in rows if not isinstance(source.read(body, now), Rejection)]
+        journal.append([body.replace(b"\n", b" ") for _, body in mended], now)
+        journal.drop_rejected([number for number, _ in mended])
+        while not runner.caught_up:
+            runner.step(now)
+        runner.store_panes()
+    _say(f"{len(mended)} of {len(rows)} refused events are in the log now")
+
+
+def generate(what: str, check: bool) -> None:
+    """Write, or compare, the files that follow from the catalogue."""
+    wrong = []
+    for name, text in kpi_pages().items():
+        path = Path(name)
+        if check:
+            wrong += [] if path.is_file() and path.read_text(encoding="utf-8") == text else [name]
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    orphans = [str(p) for p in Path("docs/kpis").glob("*.md") if str(p) not in kpi_pages()]
+    if check and (wrong or orphans):
+        raise OperationError(f"not fresh: {', '.join(sorted([*wrong, *orphans]))}; run flowmetrics generate {what}")
+
+
+def validate(files: Sequence[Path], mapping: Path | None, configuration: Configuration, schema: bool) -> None:
+    """Check files of every kind, all of them, and fail if any is wrong."""
+    if schema:
+        click.echo(orjson.dumps(json_schema(), option=orjson.OPT_INDENT_2).decode())
+        return
+    if not files:
+        raise ConfigurationError("name a file to check: a configuration, a mapping, or events")
+    rows, mistakes = _mapping(mapping), list[str]()
+    for path in files:
+        mistakes += _mistakes(path, rows, configuration)
+    for mistake in mistakes:
+        _say(mistake)
+    if mistakes:
+        raise OperationError(f"{len(mistakes)} mistakes in {len(files)} files")
+    _say("all well")
+
+
+def _mistakes(path: Path, rows: RowMapping | None, configuration: Configuration) -> Iterator[str]:
+    if path.suffix in (".yaml", ".yml"):
+        text = _text(path)
+        try:
+            if any(line.startswith("events:") for line in text.splitlines()):
+                parse_mapping(text, str(path))
+            else:
+                read_settings(text, str(path))
+        except ConfigurationError as error:
+            yield str(error)
+        return
+    source = CloudEvents(configuration.surveys)
+    for number, event in enumerate(read_events(path, rows), start=1):
+        answer = event if isinstance(event, Rejection) else source.read(event, clock_us())
+        if isinstance(answer, Rejection):
+            yield f"{path}: event {number}: {answer.reason.value}: {answer.detail}"
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} cannot be read: {error}") from None
+
+
+def _mapping(path: Path | None) -> RowMapping | None:
+    return None if path is None else parse_mapping(_text(path), str(path))
+
+
+def _events(
+    files: Iterable[Path], mapping: RowMapping | None, progress: Callable[[int], None]
+) -> Iterator[bytes | Rejection]:
+    before = 0
+    for path in files:
+        base = before
+        yield from read_events(path, mapping, lambda read, base=base: progress(base + read))  # type: ignore[misc] # mypy cannot infer a lambda with a default
+        before += sizes([path])
+
+
+def _batches(events: Iterator[bytes | Rejection]) -> Iterator[list[bytes | Rejection]]:
+    while batch := list(islice(events, IMPORT_EVENTS)):
+        yield batch
+
+
+@contextmanager
+def _bar(files: Sequence[Path]) -> Iterator[Callable[[int], None]]:
+    """A progress bar over the bytes of files, on standard error, where somebody looks at it."""
+    if not sys.stderr.isatty():
+        sizes(files)
+        yield lambda read: None
+        return
+    bar: Any
+    with click.progressbar(length=sizes(files), file=sys.stderr, label="reading") as bar:
+        yield lambda read: bar.update(read - bar.pos)
+
+
+@contextmanager
+def _data_directory(configuration: Configuration, purpose: str) -> Iterator[tuple[Journal, Runner]]:
+    _local(configuration)
+    directory = directory_of(configuration.broker)
+    with DirectoryLock(directory, purpose):
+        journal = Journal(directory)
+        try:
+            yield journal, open_runner(configuration, journal, clock_us())
+        finally:
+            journal.close()
+
+
+def _local(configuration: Configuration) -> None:
+    if not configuration.broker.startswith("local://"):
+        raise ConfigurationError(f"broker {configuration.broker}: this version runs on local://DIRECTORY only")
+
+
+def _refusals(refused: Counter[str]) -> str:
+    return "; refused: " + ", ".join(f"{n} {reason}" for reason, n in sorted(refused.items())) if refused else ""
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,157 @@
+"""The engine as a process: a thread that drives the runner, publishes what it reads, and stores panes now and then."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib.metadata
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from agents.local.intake import Intake
+from agents.local.journal import Journal
+from agents.local.lock import DirectoryLock
+from agents.local.runner import TALLY_STORE_US, Runner
+from flowmetrics.configuration import Configuration
+from flowmetrics.engine_metrics import gauge
+from flowmetrics.errors import FlowmetricsError
+from flowmetrics.exposition import Page
+from flowmetrics.instants import DAY_US, SECOND_US
+from flowmetrics.settings import fingerprint
+from flowmetrics.sources.cloudevents import CloudEvents
+from flowmetrics.steps.read import Points
+
+PUBLISH_SECONDS_MIN: Final = 0.2
+"""At most this often is everything read and rendered, so that reading takes a fifth of a core at the most."""
+PUBLISH_SECONDS_MAX: Final = 1.0
+"""At least this often, because ages grow while no event arrives."""
+DRAIN_SECONDS_MAX: Final = 6.0
+
+
+def clock_us() -> int:
+    """The wall clock."""
+    return time.time_ns() // 1000
+
+
+def open_runner(configuration: Configuration, journal: Journal, now: int) -> Runner:
+    """A runner over what is stored."""
+    return Runner(configuration, journal, fingerprint(configuration, importlib.metadata.version("tzdata")), now)
+
+
+def directory_of(broker: str) -> Path:
+    """The data directory that `broker: local://…` names."""
+    return Path(broker.removeprefix("local://"))
+
+
+@dataclass
+class Published:
+    """What the process shows: the rendered page, and whether it may be trusted."""
+
+    page: bytes = b""
+    version: int = 0
+    ready: bool = False
+    reason: str = "starting: the state is being read"
+    listeners: list[Callable[[int, Points], None]] = field(default_factory=list)
+    """Called from the engine's thread with each reading: instant and points."""
+
+
+class Engine:
+    """Start it, post to its intake, read `published`; `stop` drains. `failure` is why it ended by itself."""
+
+    def __init__(self, configuration: Configuration, clock: Callable[[], int] = clock_us) -> None:
+        self._configuration = configuration
+        self._clock = clock
+        self._held = contextlib.ExitStack()
+        self._work = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._page = Page()
+        self.published = Published()
+        self.failure: FlowmetricsError | None = None
+
+    def start(self) -> None:
+        """Take the directory, open the journal, begin to take and to publish. Raises OperationError."""
+        directory = directory_of(self._configuration.broker)
+        self._held.enter_context(DirectoryLock(directory, "run"))
+        try:
+            self._journal = Journal(directory)
+        except BaseException:
+            self._held.close()
+            raise
+        self._held.callback(self._journal.close)
+        self.intake = Intake(self._journal, CloudEvents(self._configuration.surveys), self._clock, self._work.set)
+        self.intake.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what waits, take it, store the panes, and let go of the directory."""
+        self.intake.stop()
+        self._stopping.set()
+        self._work.set()
+        self._thread.join()
+        self._held.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine still works."""
+        return self.failure is None and self.intake.failure is None
+
+    def _run(self) -> None:
+        try:
+            self._drive(open_runner(self._configuration, self._journal, self._clock()))
+        except FlowmetricsError as error:
+            self.failure = error
+            self.published.ready, self.published.reason = False, str(error)
+
+    def _drive(self, runner: Runner) -> None:
+        gc.freeze()
+        gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
+        kpis, stored_us, forgot_us, published, cost = True, self._clock(), self._clock(), 0.0, 0.0
+        while not self._stopping.is_set():
+            self._work.clear()
+            took = runner.step(self._clock())
+            kpis = kpis or took > 0
+            waited = time.monotonic() - published
+            if waited >= PUBLISH_SECONDS_MAX or (kpis and waited >= max(PUBLISH_SECONDS_MIN, 4 * cost)):
+                before = time.monotonic()
+                self._publish(runner)
+                published, kpis = time.monotonic(), False
+                cost = published - before
+            if runner.now - stored_us >= TALLY_STORE_US:
+                runner.store_panes()
+                gc.collect(0)
+                stored_us = runner.now
+            if runner.now - forgot_us >= DAY_US:
+                runner.forget()
+                forgot_us = runner.now
+            if not took:
+                self._work.wait(PUBLISH_SECONDS_MIN if kpis else PUBLISH_SECONDS_MAX / 2)
+        self._drain(runner)
+
+    def _drain(self, runner: Runner) -> None:
+        until = time.monotonic() + DRAIN_SECONDS_MAX
+        while not runner.caught_up and time.monotonic() < until:
+            runner.step(self._clock())
+        runner.store_panes()
+
+    def _publish(self, runner: Runner) -> None:
+        shown = self.published
+        refused, self.intake.refused = self.intake.refused, {}
+        for reason, n in refused.items():
+            runner.counters.add("events_rejected", reason, by=n)
+        families = runner.families(self._clock())
+        shown.ready = shown.ready or runner.caught_up
+        if not self.alive:
+            shown.ready = False
+        shown.reason = "" if shown.ready else f"catching up: {runner.waiting} events of the log are not counted yet"
+        if not shown.ready:
+            families = []  # unknown is not zero: nothing is shown before it is right
+        ready = gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(shown.ready)})
+        shown.page = self._page.render([*families, *runner.engine_families(), ready])
+        shown.version += 1
+        for listener in shown.listeners:
+            listener(runner.now // SECOND_US, runner.read.latest if shown.ready else {})

@@ -1,0 +1,175 @@
+"""The HTTP side: /metrics, /events, /healthz, /readyz and the live page, in one small server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import signal
+import socket
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from agents.collector import Collector
+from agents.live import LiveFeed
+from agents.local.engine import Engine, Published
+from flowmetrics.configuration import Configuration
+from flowmetrics.errors import ConfigurationError, OperationError
+from flowmetrics.exposition import CONTENT_TYPE
+from flowmetrics.kpis import selected
+from flowmetrics.limits import REQUEST_BYTES_MAX
+
+PAGE: Final = Path(__file__).parent / "page"
+HEARTBEAT_SECONDS: Final = 4.0
+SHUTDOWN_SECONDS: Final = 2.0
+_POLICY: Final = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+_TYPES: Final = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".js": "text/javascript",
+}
+
+
+class Server:
+    """Serves an engine. Raises OperationError where the address is taken."""
+
+    def __init__(self, configuration: Configuration, engine: Engine) -> None:
+        self._configuration = configuration
+        self._engine = engine
+        self._packed: tuple[int, bytes] = (-1, b"")
+
+    async def start(self) -> str:
+        """Listen; the address that was bound, which matters for port 0."""
+        loop = asyncio.get_running_loop()
+        shown = self._engine.published
+        self._feed = LiveFeed(selected(self._configuration), loop, lambda: (shown.ready, shown.reason))
+        shown.listeners.append(self._feed.publish)
+        app = web.Application(client_max_size=REQUEST_BYTES_MAX)
+        collector = Collector(self._engine.intake, _token(self._configuration))
+        app.router.add_post("/events", collector.post)
+        app.router.add_get("/metrics", self._metrics)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/api/catalogue", self._catalogue)
+        app.router.add_get("/api/history", self._history)
+        app.router.add_get("/api/live", self._live)
+        app.router.add_get("/{file:.*}", self._page)
+        self._runner = web.AppRunner(app, auto_decompress=False, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None)
+        await self._runner.setup()
+        host, _, port = self._configuration.listen.rpartition(":")
+        site = web.SockSite(self._runner, _bind(host.strip("[]"), int(port)))
+        await site.start()
+        self._beat = asyncio.create_task(self._heartbeat())
+        address = self._runner.addresses[0]
+        return f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
+
+    async def stop(self) -> None:
+        """Stop listening and let go of every client."""
+        self._beat.cancel()
+        self._engine.published.listeners.remove(self._feed.publish)
+        self._feed.close()
+        await self._runner.cleanup()
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+            self._feed.beat()
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        shown: Published = self._engine.published
+        headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
+        if "gzip" not in request.headers.get("Accept-Encoding", ""):
+            return web.Response(body=shown.page, headers=headers)
+        if self._packed[0] != shown.version:
+            version, page = shown.version, shown.page
+            self._packed = (version, await asyncio.to_thread(gzip.compress, page, 1))
+        return web.Response(body=self._packed[1], headers={**headers, "Content-Encoding": "gzip"})
+
+    async def _healthz(self, request: web.Request) -> web.Response:
+        if self._engine.alive:
+            return web.Response(text="alive\n")
+        return web.Response(status=503, text=f"{self._engine.failure or self._engine.intake.failure}\n")
+
+    async def _readyz(self, request: web.Request) -> web.Response:
+        shown = self._engine.published
+        if shown.ready and self._engine.alive:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text=f"{self._engine.failure or self._engine.intake.failure or shown.reason}\n")
+
+    async def _catalogue(self, request: web.Request) -> web.Response:
+        return web.Response(body=self._feed.catalogue(), content_type="application/json", headers=_POLICY)
+
+    async def _history(self, request: web.Request) -> web.Response:
+        body = await asyncio.to_thread(self._feed.history)
+        response = web.Response(body=body, content_type="application/json", headers=_POLICY)
+        response.enable_compression()
+        return response
+
+    async def _live(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={**_POLICY, "Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        listener = self._feed.listen()
+        try:
+            while (reading := await listener.get()) is not None:
+                await response.write(b"event: reading\ndata: " + reading + b"\n\n")
+        except ConnectionError:
+            pass  # the browser went away
+        finally:
+            self._feed.leave(listener)
+        return response
+
+    async def _page(self, request: web.Request) -> web.StreamResponse:
+        path = (PAGE / (request.match_info["file"] or "index.html")).resolve()
+        if PAGE not in path.parents or path.suffix not in _TYPES or not path.is_file():
+            return web.Response(
+                status=404, text="there is no such page; the live page is at /, metrics are at /metrics\n"
+            )
+        return web.Response(body=path.read_bytes(), content_type=_TYPES[path.suffix], charset="utf-8", headers=_POLICY)
+
+
+async def serve(configuration: Configuration, engine: Engine, started: asyncio.Future[str] | None = None) -> None:
+    """Serve until SIGTERM, SIGINT or the end of the engine. Raises what ended the engine, if it failed."""
+    server = Server(configuration, engine)
+    address = await server.start()
+    if started is not None:
+        started.set_result(address)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stop.set)
+    while engine.alive and not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), 0.2)
+    await server.stop()
+    failure = engine.failure or engine.intake.failure
+    if failure is not None:
+        raise failure
+
+
+def _token(configuration: Configuration) -> str | None:
+    if configuration.token_file is None:
+        return None
+    try:
+        return Path(configuration.token_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"http.token_file {configuration.token_file} cannot be read: {error}") from None
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OperationError(
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what does, or change http.listen"
+        ) from None
+    return listener

@@ -1,0 +1,73 @@
+"""A page of documentation for each KPI, made from its declaration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from flowmetrics.configuration import Configuration
+from flowmetrics.kpi import DriftAlert, Kpi
+from flowmetrics.kpis import catalogue
+
+_GENERATED = "<!-- Made by `flowmetrics generate docs` from the declaration of the KPI. Change that, not this. -->"
+
+
+def kpi_pages() -> Mapping[str, str]:
+    """Path under the project → text, for every KPI of the default configuration, and an index."""
+    kpis = catalogue(Configuration())
+    rows = [f"| [{kpi.name}]({kpi.name}.md) | {kpi.question} | `{kpi.metric}` |" for kpi in kpis]
+    index = [_GENERATED, "# KPIs", "", "| KPI | question | metric |", "| --- | --- | --- |", *rows, ""]
+    return {
+        "docs/kpis/README.md": "\n".join(index),
+        **{f"docs/kpis/{kpi.name}.md": "\n".join(_page(kpi)) for kpi in kpis},
+    }
+
+
+def _page(kpi: Kpi) -> list[str]:
+    labels = ", ".join(f"`{label}`" for label in ("value_stream", *kpi.labels))
+    alert = kpi.alert
+    paging = (
+        [f"It pages when it drifts by {alert.minimum:.0%} the wrong way. Next step: {alert.next_step}"]
+        if isinstance(alert, DriftAlert)
+        else [f"It pages nobody. {alert.why}"]
+    )
+    companions = [f"| `{c.name}` | {c.help} |" for c in kpi.companions]
+    return [
+        _GENERATED,
+        f"# {kpi.name}",
+        "",
+        f"**{kpi.question}**",
+        "",
+        kpi.help,
+        "",
+        f"- group: {kpi.group}; unit: {kpi.unit.value}; better: {kpi.better.value}",
+        f"- labels: {labels}",
+        f"- enough samples to page on: {kpi.samples_min}",
+        "",
+        "| metric | says |",
+        "| --- | --- |",
+        f"| `{kpi.metric}` | {kpi.help} |",
+        *companions,
+        "",
+        "## Alert",
+        "",
+        *paging,
+        "",
+        "## Worked example",
+        "",
+        kpi.example.story,
+        "",
+        "| time | event |",
+        "| --- | --- |",
+        *(f"| {time} | `{told}` |" for time, told in kpi.example.events),
+        "",
+        f"At {kpi.example.at}:",
+        "",
+        "| series | value |",
+        "| --- | --- |",
+        *(f"| `{series}` | {_value(value)} |" for series, value in kpi.example.values.items()),
+        "",
+    ]
+
+
+def _value(value: float | None) -> str:
+    return "absent" if value is None else f"{value:.6g}"

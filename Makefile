@@ -1,0 +1,61 @@
+# Everything sets itself up: `make demo` and `make test` need Python 3.11 to 3.13 and nothing else of ours.
+PYTHON ?= python3
+VENV ?= .venv
+SEEDS ?= 1000
+BIN := $(VENV)/bin
+SOURCES := flowmetrics agents tests benchmarks
+
+.PHONY: help demo run-venv test check simulate bench-local lock format clean
+
+help:
+	@echo "make demo      a simulated company on http://localhost:8080"
+	@echo "make test      every check and every test"
+	@echo "make check     formatting, types, import contracts, freshness of generated files"
+	@echo "make simulate  SEEDS=n  the simulator at any length"
+	@echo "make lock      renew requirements.lock after a change of pyproject.toml"
+
+demo: $(VENV)/run
+	$(BIN)/flowmetrics demo
+
+test: check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/test
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/flowmetrics generate docs --check
+
+simulate: $(VENV)/test
+	$(BIN)/python -m tests.simulation.run $(SEEDS)
+
+format: $(VENV)/test
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/flowmetrics generate docs
+
+lock: $(VENV)/test
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --extra test pyproject.toml -o requirements-test.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# A stamp for each set of packages, renewed when the lock file changes.
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 13) else "flowmetrics needs Python 3.11, 3.12 or 3.13; name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/run: $(VENV)/bin/python requirements.lock pyproject.toml
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(VENV)/test: $(VENV)/bin/python requirements-test.lock pyproject.toml
+	$(BIN)/pip install --quiet --require-hashes -r requirements-test.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@

@@ -1,0 +1,799 @@
+"""The edges of the protocol: one small test for each rule of the page that lists where it once broke.
+
+Each fails if its rule were broken; the number in its docstring is that of the rule.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pytest
+from worlds import DAY, HOUR, MINUTE, Event, line, text
+
+from flowmetrics.configuration import Configuration, ValueStream
+from flowmetrics.errors import Reason, Rejection
+from flowmetrics.instants import parse_instant
+from flowmetrics.sources.cloudevents import CloudEvents
+from flowmetrics.testing import Driver
+from flowmetrics.windowing.bins import Ranked
+
+T = parse_instant("2025-03-04T10:00:00Z")
+"""A Tuesday; every instant below is counted from here."""
+
+STATES = {
+    "new": ("Backlog",),
+    "waiting": ("Ready",),
+    "active": ("Doing",),
+    "done": ("Done", "Closed"),
+    "cancelled": ("Cancelled",),
+    "ignore": ("Parked",),
+    "note": ("Commented",),
+}
+OTHER_STATES = {"new": ("Backlog",), "active": ("Ready",), "done": ("Doing",), "waiting": ("Done",)}
+PLAIN = Configuration(
+    windows_us=(HOUR, DAY, 30 * DAY),
+    value_streams=(("other", ValueStream(states=OTHER_STATES)), ("*", ValueStream(states=STATES))),
+)
+SHORT = Configuration(value_streams=PLAIN.value_streams, horizon_us=60 * DAY)
+
+_numbers = itertools.count()
+
+
+def told(kind: str, after: int, *, id: str | None = None, sequence: int | str | None = None, **data: Any) -> Event:  # noqa: A002
+    """An event `after` microseconds from T; `stream` is the value stream, "shop" unless said."""
+    stream = data.pop("stream", "shop")
+    return {
+        "specversion": "1.0",
+        "id": id or str(next(_numbers)),
+        "source": data.pop("source", "s"),
+        "type": f"flowmetrics.{kind}.v1",
+        "time": text(T + after),
+        **({} if sequence is None else {"sequence": sequence}),
+        "data": {**({} if kind == "erase" or stream is None else {"value_stream": stream}), **data},
+    }
+
+
+def item(after: int, state: str, name: str = "I", **more: Any) -> Event:
+    return told("item", after, item=name, state=state, **more)
+
+
+def request(after: int, state: str, name: str = "R", **more: Any) -> Event:
+    return told("request", after, request=name, state=state, **more)
+
+
+def activity(after: int, who: str = "ann", **more: Any) -> Event:
+    return told("activity", after, customer=who, **more)
+
+
+def customer(after: int, who: str = "ann", **more: Any) -> Event:
+    return told("customer", after, customer=who, **{"stream": None, **more})
+
+
+def answer(after: int, score: int, who: str = "ann", **more: Any) -> Event:
+    return told("response", after, respondent=who, survey="nps", score=score, **more)
+
+
+class Page(dict[str, float]):
+    """What is published, by KPI and label values: `page("flow_velocity", "all", "1h")` is of value stream "shop"."""
+
+    def __call__(self, kpi: str, *labels: str, stream: str = "shop") -> float | None:
+        """The value of a KPI under these label values; None where there is none."""
+        found = [
+            value
+            for name, value in self.items()
+            if re.fullmatch(f"flowmetrics_{kpi}(_seconds|_items|_ratio)?", name.partition("{")[0])
+            and re.findall('="(.*?)"', name) == [stream, *labels]
+        ]
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+    def count(self, kpi: str, *labels: str, stream: str = "shop") -> float:
+        """The value of a count that may be absent, which says that there is nothing in its value stream."""
+        return self(kpi, *labels, stream=stream) or 0
+
+
+def at(after: int, *batches: Sequence[Event], configuration: Configuration = PLAIN) -> Page:
+    """What is published `after` T, when the batches came in one by one, all before that instant."""
+    driver = Driver(configuration)
+    for batch in batches:
+        driver.deliver([line(event) for event in batch])
+        assert not driver.rejected
+    driver.advance(T + after)
+    return Page((name, value) for name, value in driver.values().items() if "_kpi_" not in name)
+
+
+def live(*happens: Event | int, configuration: Configuration = PLAIN) -> Page:
+    """What is published at the end, when events come in one by one while the clock moves; a number is an instant."""
+    driver = Driver(configuration, T)
+    for one in happens:
+        if isinstance(one, int):
+            driver.advance(T + one)
+        else:
+            driver.deliver([line(one)])
+    assert not driver.rejected
+    return Page((name, value) for name, value in driver.values().items() if "_kpi_" not in name)
+
+
+def same_in_any_order(after: int, events: Sequence[Event], configuration: Configuration = PLAIN) -> Page:
+    """What is published, once it is sure that it is the same for every order of arrival."""
+    first, *others = [live(after, *order, configuration=configuration) for order in itertools.permutations(events)]
+    assert all(page == first for page in others)
+    return first
+
+
+# --- 1: facts ahead of now ----------------------------------------------------------------------------------------
+
+
+def test_an_activity_ahead_of_now_does_not_hide_the_one_before_it() -> None:
+    """Rule 1."""
+    page = at(10 * MINUTE, [activity(0), activity(45 * MINUTE)])
+    assert page("active_users", "1h") == 1
+
+
+def test_a_reopen_ahead_of_now_does_not_take_back_a_completion() -> None:
+    """Rule 1."""
+    events = [item(0, "Doing"), item(MINUTE, "Done"), item(HOUR, "Doing")]
+    assert at(30 * MINUTE, events)("flow_velocity", "all", "1h") == 1
+    assert at(HOUR, events).count("flow_velocity", "all", "1h") == 0
+
+
+def test_an_answer_ahead_of_now_does_not_replace_the_one_before_it() -> None:
+    """Rule 1."""
+    assert at(MINUTE, [answer(0, 10), answer(HOUR, 0)])("nps_score", "all", "all", "1h") == 100
+
+
+# --- 2: one person under several keys -----------------------------------------------------------------------------
+
+
+def test_two_ids_that_name_each_other_are_one_person() -> None:
+    """Rule 2: a cycle of aliases neither loops nor counts twice."""
+    links = [customer(0, "a", aliases=["b"]), customer(0, "b", aliases=["a"])]
+    page = same_in_any_order(MINUTE, [activity(0, "a"), activity(0, "b"), *links])
+    assert page("active_users", "1h") == 1
+
+
+def test_a_chain_of_aliases_is_one_person_in_any_order() -> None:
+    """Rule 2."""
+    links = [customer(0, "c", aliases=["b"]), customer(0, "b", aliases=["a"])]
+    page = same_in_any_order(MINUTE, [activity(0, "a"), activity(0, "c"), *links])
+    assert page("active_users", "1h") == 1
+
+
+def test_a_person_whose_alias_is_withdrawn_is_two_again() -> None:
+    """Rule 2: un-merging is exact, also when it comes after the merge was published."""
+    together = [activity(0, "a"), activity(0, "b"), customer(0, "a", aliases=["b"])]
+    page = live(*together, MINUTE, customer(MINUTE, "a", aliases=[]))
+    assert page("active_users", "1h") == 2
+    page = live(*together, MINUTE, customer(MINUTE, "a", aliases=["c"]))
+    assert page("active_users", "1h") == 2
+
+
+def test_a_merged_person_has_one_voice() -> None:
+    """Rule 2: the head reads the union of the facts, so the later answer of either id counts."""
+    page = same_in_any_order(HOUR, [answer(MINUTE, 0, "a"), answer(2 * MINUTE, 10, "b"), customer(0, "b", aliases=["a"])])
+    assert page("nps_responses", "all", "all", "1h") == 1
+    assert page("nps_score", "all", "all", "1h") == 100
+
+
+def test_the_survivor_of_a_chain_of_duplicates_keeps_the_earliest_creation() -> None:
+    """Rule 2: `duplicate_of` lends the creation, over chains."""
+    events = [
+        request(0, "Backlog", "R3", duplicate_of="R2"),
+        request(HOUR, "Backlog", "R2", duplicate_of="R1"),
+        request(2 * HOUR, "Backlog", "R1"),
+        request(3 * HOUR, "Done", "R1"),
+    ]
+    page = same_in_any_order(4 * HOUR, events)
+    assert page("request_resolution", "all", "full", "1d", "p50") == pytest.approx(3 * 3600, rel=0.01)
+    assert page("requests_resolved", "all", "1d") == 1
+
+
+def test_a_request_that_is_no_longer_a_duplicate_takes_its_creation_back() -> None:
+    """Rule 2: leaving a group leaves nothing behind, also when two words were told in one second."""
+    events = [
+        request(0, "Ready", "R2", duplicate_of=""),
+        request(0, "Backlog", "R2", duplicate_of="R1"),
+        request(2 * HOUR, "Done", "R1"),
+    ]
+    page = same_in_any_order(3 * HOUR, events)
+    assert page("requests_open", "all") == 1
+    assert page("request_resolution", "all", "full", "1d", "p50") == 0
+
+
+# --- 3: forgetting by horizon -------------------------------------------------------------------------------------
+
+
+def test_an_item_older_than_the_horizon_leaves_the_load() -> None:
+    """Rule 3a: a level is the window of the length of the horizon."""
+    events = [item(0, "Ready")]
+    assert at(60 * DAY - 6 * MINUTE, events, configuration=SHORT)("flow_load", "all", "waiting") == 1
+    assert at(60 * DAY + MINUTE, events, configuration=SHORT).count("flow_load", "all", "waiting") == 0
+
+
+def test_a_redelivered_item_is_not_in_the_load_twice_however_late() -> None:
+    """Rule 3: redelivery long after the horizon contributes what was contributed before, or nothing."""
+    ready = item(0, "Ready")
+    page = live(ready, DAY, ready, 61 * DAY, ready, 200 * DAY, ready, configuration=SHORT)
+    assert page.count("flow_load", "all", "waiting") == 0
+
+
+def test_an_item_silent_for_longer_than_the_horizon_and_what_is_ahead_begins_anew() -> None:
+    """Rule 3b: only the facts after the last such silence are read."""
+    page = at(120 * DAY + HOUR, [item(0, "Ready"), item(120 * DAY + MINUTE, "Ready")], configuration=SHORT)
+    assert page("flow_load", "all", "waiting") == 1
+    age = page("item_age", "all", "p50")
+    assert age is not None
+    assert age <= 3600
+    page = at(120 * DAY, [item(0, "Ready"), item(120 * DAY, "Ready")], configuration=SHORT)
+    assert page.count("flow_load", "all", "waiting") == 0
+
+
+def test_a_duplicate_silent_for_too_long_lends_only_its_new_beginning() -> None:
+    """Rule 3b, for the copy that a duplicate lends (rule 2)."""
+    after = 121 * DAY
+    events = [request(0, "Backlog", "R2"), request(after, "Backlog", "R2", duplicate_of="R1"), request(after, "Ready", "R1")]
+    assert at(after, events, configuration=SHORT)("requests_open", "all") == 1
+
+
+def test_a_customer_silent_for_too_long_has_a_new_first_day() -> None:
+    """Rule 3b: retention starts anew after a silence of more than the horizon and 40 days."""
+    page = at(112 * DAY, [activity(0), activity(101 * DAY + HOUR), activity(102 * DAY)], configuration=SHORT)
+    assert page("retention_mature_users", "on", "d1") == 1
+    assert page("retention_ratio", "on", "d1") == 1
+    page = at(112 * DAY, [activity(0), activity(100 * DAY), activity(101 * DAY)], configuration=SHORT)
+    assert page.count("retention_mature_users", "on", "d1") == 0
+
+
+def test_what_is_no_longer_kept_of_a_customer_does_not_show_in_any_order() -> None:
+    """Rules 3b and 5c: bounded activity is still a function of the set."""
+    page = same_in_any_order(131 * DAY, [activity(0), activity(100 * DAY), activity(131 * DAY)], SHORT)
+    assert page.count("retention_mature_users", "on", "d30") == 0
+
+
+# --- 5: what reduced customer histories must still do -------------------------------------------------------------
+
+
+def test_an_older_answer_comes_back_when_the_latest_is_moved_elsewhere() -> None:
+    """Rule 5a: the latest version of a response replaces it whole, its touchpoint included."""
+    events = [
+        answer(MINUTE, 0, touchpoint="checkout", response="1"),
+        answer(2 * MINUTE, 10, touchpoint="checkout", response="2"),
+        answer(3 * MINUTE, 9, touchpoint="delivery", response="2"),
+    ]
+    page = same_in_any_order(HOUR, events)
+    assert page("nps_score", "checkout", "all", "1h") == -100
+    assert page("nps_score", "delivery", "all", "1h") == 100
+    assert page("nps_responses", "all", "all", "1h") == 1
+
+
+def test_an_answer_in_one_value_stream_does_not_silence_the_voice_in_another() -> None:
+    """Rule 5b."""
+    page = same_in_any_order(HOUR, [answer(MINUTE, 10), answer(2 * MINUTE, 0, stream="help")])
+    assert page("nps_score", "all", "all", "1h") == 100
+    assert page("nps_score", "all", "all", "1h", stream="help") == -100
+
+
+def test_all_touchpoints_is_one_voice_and_not_the_sum() -> None:
+    """Rule 5b."""
+    page = at(HOUR, [answer(MINUTE, 10, touchpoint="checkout"), answer(2 * MINUTE, 0, touchpoint="delivery")])
+    assert page("nps_responses", "all", "all", "1h") == 1
+    assert page("nps_score", "all", "all", "1h") == -100
+    assert page("nps_responses", "checkout", "all", "1h") == 1
+
+
+def test_retention_is_by_calendar_day_and_its_anchor_moves_with_a_late_earlier_event() -> None:
+    """Rule 5d: Tuesday 23:00 and Wednesday 01:00 are day 0 and day 1, two hours apart."""
+    tuesday, wednesday = activity(13 * HOUR), activity(15 * HOUR)
+    page = same_in_any_order(2 * DAY, [tuesday, wednesday])
+    assert page("retention_ratio", "on", "d1") == 1
+    assert page("retention_mature_users", "on", "d1") == 1
+
+
+def test_retention_reads_those_who_matured_within_the_longest_window() -> None:
+    """Rule 5d: which cohorts."""
+    events = [activity(0)]
+    assert at(2 * DAY, events)("retention_mature_users", "on", "d1") == 1
+    assert at(33 * DAY, events)("retention_mature_users", "on", "d1") == 0
+
+
+def test_a_new_segment_moves_the_whole_customer_mature_cohorts_too() -> None:
+    """Rule 5f."""
+    events = [
+        customer(0, milestone="signed_up", segment="smb", stream="shop"),
+        customer(HOUR, milestone="value_reached", stream="shop"),
+        customer(10 * DAY, segment="enterprise"),
+    ]
+    page = same_in_any_order(11 * DAY, events)
+    assert page("value_reached", "enterprise", "7d") == 1
+    assert page("value_reached", "smb", "7d") is None
+    assert page("time_to_value", "enterprise", "30d", "p50") == pytest.approx(3600, rel=0.01)
+    assert page("time_to_value", "smb", "30d", "p50") is None
+
+
+def test_an_answer_has_the_segment_that_it_tells() -> None:
+    """Rule 5f."""
+    page = at(HOUR, [customer(0, segment="enterprise"), answer(MINUTE, 10, segment="smb")])
+    assert page("nps_responses", "all", "smb", "1h") == 1
+    assert page("nps_responses", "all", "enterprise", "1h") is None
+
+
+def test_adoption_never_exceeds_one_as_only_eligible_users_are_adopters() -> None:
+    """Rule 5f."""
+    rules = Configuration(eligible={"search": {"segment": ("enterprise",)}})
+    events = [
+        activity(0, "ann", feature="search", segment="enterprise"),
+        activity(0, "bob", feature="search", segment="smb"),
+        customer(0, "eve", segment="enterprise", stream="shop"),
+    ]
+    page = same_in_any_order(MINUTE, events, rules)
+    assert page("adopted_users", "search", "1d") == 1
+    assert page("eligible_users", "search", "1d") == 2
+    assert page("adoption_ratio", "search", "1d") == 0.5
+
+
+# --- 6, 7, 8: identity, acceptance, order -------------------------------------------------------------------------
+
+
+def test_two_bodies_under_one_id_are_two_facts_in_any_order() -> None:
+    """Rule 6."""
+    events = [item(0, "Backlog", id="1"), item(HOUR, "Doing", id="1"), item(2 * HOUR, "Done", id="1")]
+    page = same_in_any_order(3 * HOUR, events)
+    assert page("flow_velocity", "all", "1d") == 1
+    assert page("flow_time", "all", "1d", "p50") == pytest.approx(3600, rel=0.01)
+
+
+def test_acceptance_asks_the_stored_arrival_stamp_and_never_the_clock() -> None:
+    """Rule 7: an hour ahead of its stamp is taken, more is not, whenever the log is read."""
+    read, body = CloudEvents({}).read, line(item(HOUR, "Done"))
+    for _ in range(2):
+        assert not isinstance(read(body, T), Rejection)
+        refused = read(body, T - 1)
+        assert isinstance(refused, Rejection)
+        assert refused.reason is Reason.TOO_FAR_AHEAD
+
+
+def test_simultaneous_events_have_one_order_also_where_some_have_no_sequence() -> None:
+    """Rule 8: new with sequence 2 comes last, although active without one would come after it by state."""
+    events = [
+        item(0, "Backlog", id="a", sequence=2),
+        item(0, "Doing", id="b"),
+        item(0, "Done", id="c", sequence=1),
+    ]
+    page = same_in_any_order(MINUTE, events)
+    assert page.count("flow_velocity", "all", "1h") == 0
+    assert page("items_reopened", "all", "1h") == 1
+
+
+def test_a_sequence_is_an_integer_and_not_a_text() -> None:
+    """Rule 8: "9" comes before "10"."""
+    page = same_in_any_order(MINUTE, [item(0, "Doing", sequence="9"), item(0, "Done", sequence="10")])
+    assert page("flow_velocity", "all", "1h") == 1
+
+
+def test_without_a_sequence_simultaneous_events_are_in_the_order_of_the_flow_whatever_their_ids() -> None:
+    """Rule 8: new, waiting, active, ignore, done, cancelled; ids only after that."""
+    page = same_in_any_order(MINUTE, [item(0, "Done", id="1"), item(0, "Doing", id="2"), item(0, "Backlog", id="3")])
+    assert page("flow_velocity", "all", "1h") == 1
+    assert page("flow_time", "all", "1h", "p50") == 0
+    page = same_in_any_order(MINUTE, [item(0, "Cancelled", id="1"), item(0, "Done", id="2")])
+    assert page.count("flow_velocity", "all", "1h") == 0
+    page = same_in_any_order(MINUTE, [item(0, "Zzz", id="9"), item(0, "Doing", id="1"), item(0, "Parked", id="0")])
+    assert page.count("flow_load", "all", "active") == 0
+
+
+def test_the_same_id_from_two_sources_is_two_facts() -> None:
+    """Rule 8: an id is unique only within its source."""
+    events = [item(0, "Doing", id="1", source="s"), item(HOUR, "Done", id="1", source="t")]
+    assert same_in_any_order(HOUR, events)("flow_velocity", "all", "1h") == 1
+
+
+# --- 9, 10, 12: labels, zeros, bounds -----------------------------------------------------------------------------
+
+
+def test_labels_that_come_and_go_over_the_budget_leave_nothing_behind() -> None:
+    """Rule 9: x and y open, x and y solved; neither a label nor the overflow keeps a request."""
+    tight = Configuration(value_streams=PLAIN.value_streams, labels_max=1)
+    opened = [request(0, "Ready", name, channel=name) for name in "xyz"]
+    solved = [request(MINUTE, "Done", name) for name in "xyz"]
+    for events in itertools.permutations([*opened, *solved]):
+        page = live(HOUR, *events, configuration=tight)
+        assert [value for name, value in page.items() if name.startswith("flowmetrics_requests_open")] in ([], [0])
+        assert page("requests_resolved", "all", "1d") == 3
+
+
+def test_the_sum_over_labels_is_the_total_also_over_the_budget() -> None:
+    """Rule 9: which labels are folded is an exception, their sum is not."""
+    tight = Configuration(value_streams=PLAIN.value_streams, labels_max=1)
+    page = at(HOUR, [request(0, "Ready", name, channel=name) for name in "xyz"], configuration=tight)
+    shown = {name: value for name, value in page.items() if name.startswith("flowmetrics_requests_open")}
+    assert page("requests_open", "all") == 3
+    assert sum(shown.values()) == 6
+
+
+def test_distinct_people_are_never_added_up_in_an_overflow_label() -> None:
+    """Rule 9: a person in two folded features would count twice."""
+    tight = Configuration(labels_max=1)
+    page = at(HOUR, [activity(0, feature=name) for name in "xyz"], configuration=tight)
+    assert page("adopted_users", "other", "1d") is None
+    assert all(value <= 1 for name, value in page.items() if name.startswith("flowmetrics_ado"))
+    assert page("active_users", "1d") == 1
+
+
+def test_which_zeros_are_shown_does_not_depend_on_batches() -> None:
+    """Rule 10: a type that was corrected at once leaves no series, in two batches as in one."""
+    first, second = item(0, "Done", item_type="zzz"), item(0, "Done", item_type="Bug", sequence=1)
+    corrected = item(0, "Backlog", sequence=2)
+    together = at(HOUR, [first, second, corrected])
+    apart = live(HOUR, first, second, corrected)
+    assert together == apart
+    first, second = request(0, "Ready", channel="x"), request(0, "Ready", channel="y", sequence=1)
+    assert at(HOUR, [first, second]) == live(HOUR, first, second)
+    assert live(HOUR, first, second)("requests_open", "x") is None
+
+
+def test_a_value_stream_with_work_in_progress_shows_zero_for_the_other_item_types_and_states() -> None:
+    """Rule 10: declared label sets are always shown, also before anything is done there."""
+    page = at(HOUR, [item(0, "Doing", item_type="Bug")])
+    assert page("flow_load", "defect", "active") == 1
+    assert page("flow_load", "defect", "waiting") == 0
+    assert page("flow_load", "risk", "active") == 0
+    assert page("flow_load", "all", "waiting") == 0
+
+
+def test_a_milestone_told_of_no_value_stream_follows_the_person_to_their_first_activity() -> None:
+    """Rule 10: also when the activity comes in a later batch."""
+    events = [customer(0, milestone="signed_up"), customer(0, milestone="value_reached"), activity(MINUTE)]
+    page = same_in_any_order(HOUR, events)
+    assert page("time_to_value", "all", "1d", "p50") == 0
+    assert page("time_to_value", "all", "1d", "p50", stream="none") is None
+
+
+def test_an_undeclared_label_is_shown_while_a_retained_pane_of_it_is_filled() -> None:
+    """Rule 10: it is zero in windows that do not reach it, and gone with the horizon."""
+    events = [item(0, "Doing", item_type="zzz"), item(0, "Done")]
+    page = at(2 * DAY, events, configuration=SHORT)
+    assert page("flow_velocity", "unmapped", "1d") == 0
+    assert page("flow_velocity", "unmapped", "7d") == 1
+    page = at(61 * DAY, events, configuration=SHORT)
+    assert page("flow_velocity", "unmapped", "1d") is None
+
+
+def test_a_history_too_long_is_the_same_in_any_order() -> None:
+    """Rule 12: the first and the last facts in order stay, never the first to arrive."""
+    events = [item(n * MINUTE, ("Ready", "Doing", "Done")[n % 3]) for n in range(1300)]
+    page = at(22 * HOUR, events)
+    for order in (events[::-1], events[1::2] + events[::2], events[650:] + events[:650]):
+        assert at(22 * HOUR, order) == at(22 * HOUR, *([event] for event in order)) == page
+
+
+# --- 13, 14, 15: windows, panes, days -----------------------------------------------------------------------------
+
+
+def test_the_day_of_active_users_is_the_last_24_hours() -> None:
+    """Rule 13: rolling, not the local day."""
+    assert at(23 * HOUR, [activity(0)])("active_users", "1d") == 1
+    assert at(25 * HOUR, [activity(0)])("active_users", "1d") == 0
+
+
+def test_stickiness_is_the_mean_of_the_last_30_local_days_over_their_distinct_people() -> None:
+    """Rule 13: the days and the people are of the same 30 days, so it is never above 1."""
+    everyday = [activity(day * DAY) for day in range(40)]
+    once = [activity(5 * DAY, "bob")]
+    assert at(39 * DAY, [*everyday, *once])("stickiness") == 1
+    assert at(39 * DAY, [*everyday, activity(10 * DAY, "bob")])("stickiness") == pytest.approx(31 / 30 / 2)
+    assert at(39 * DAY, [*everyday, activity(39 * DAY, "bob")])("stickiness") == pytest.approx(31 / 30 / 2)
+    assert at(39 * DAY, [*everyday, activity(9 * DAY, "bob")])("stickiness") == 1
+
+
+def test_a_window_leaves_out_its_begin_and_takes_in_its_end() -> None:
+    """Rule 14: a pane is (start, end], so an aligned window of an hour is exactly (now - 1 h, now]."""
+    done = [item(0, "Done", "I"), item(HOUR, "Done", "J")]
+    assert at(HOUR, done)("flow_velocity", "all", "1h") == 1
+    assert at(HOUR, [item(1, "Done", "I"), item(HOUR, "Done", "J")])("flow_velocity", "all", "1h") == 2
+
+
+def test_a_window_that_is_not_aligned_ends_now_and_begins_on_the_pane_edge_after_its_begin() -> None:
+    """Rule 14: up to one pane short, never long."""
+    done = [item(5 * MINUTE, "Done", "I"), item(5 * MINUTE + 1, "Done", "J"), item(HOUR + MINUTE, "Done", "K")]
+    assert at(HOUR + MINUTE, done)("flow_velocity", "all", "1h") == 2
+
+
+def test_what_happens_at_midnight_belongs_to_the_new_day() -> None:
+    """Rule 14: also though its pane ends there."""
+    day = Configuration(timezone="America/Sao_Paulo")
+    midnight = parse_instant("2025-03-05T03:00:00Z") - T
+    page = at(midnight + HOUR, [activity(midnight - HOUR), activity(midnight)], configuration=day)
+    assert page("stickiness") == pytest.approx(2 / 30)
+    page = at(midnight, [activity(midnight - HOUR), activity(midnight)], configuration=day)
+    assert page("stickiness") == pytest.approx(2 / 30)
+    after = midnight + 29 * DAY
+    assert at(after, [activity(midnight), activity(after)], configuration=day)("stickiness") == pytest.approx(2 / 30)
+
+
+@pytest.mark.parametrize(
+    ("zone", "begin"),
+    [
+        ("America/Sao_Paulo", "2018-11-04T03:00:00Z"),
+        ("Asia/Kathmandu", "2025-03-04T18:15:00Z"),
+        ("Australia/Eucla", "2025-03-04T15:15:00Z"),
+        ("Asia/Beirut", "2024-03-30T22:00:00Z"),
+        ("Africa/Cairo", "2024-04-25T22:00:00Z"),
+        ("America/Havana", "2025-03-09T05:00:00Z"),
+    ],
+)
+def test_a_day_begins_at_its_first_instant_that_exists(zone: str, begin: str) -> None:
+    """Rule 15: at a midnight that clocks jump over, and at midnights off the full hour."""
+    first = parse_instant(begin) - T
+    zoned = Configuration(timezone=zone)
+    both = at(first + HOUR, [activity(first - 1), activity(first)], configuration=zoned)
+    assert both("stickiness") == pytest.approx(2 / 30)
+    one = at(first + HOUR, [activity(first), activity(first + HOUR)], configuration=zoned)
+    assert one("stickiness") == pytest.approx(1 / 30)
+
+
+# --- 16: how items and requests are read --------------------------------------------------------------------------
+
+
+def test_a_fact_is_mapped_by_the_value_stream_on_that_fact() -> None:
+    """Rule 16: moving to a stream where "Doing" is done does not back-date a completion."""
+    page = at(3 * HOUR, [item(0, "Doing"), item(2 * HOUR, "Doing", stream="other")])
+    assert page("flow_velocity", "all", "1h", stream="other") == 0
+    assert page("flow_velocity", "all", "1d", stream="other") == 1
+    assert page("flow_time", "all", "1d", "p50", stream="other") == pytest.approx(7200, rel=0.01)
+
+
+def test_done_is_the_entry_into_the_current_unbroken_run_of_done() -> None:
+    """Rule 16: a later Closed or a label edit does not move it."""
+    events = [item(0, "Doing"), item(HOUR, "Done"), item(3 * HOUR, "Closed"), item(3 * HOUR, "Commented", team="x")]
+    page = at(3 * HOUR, events)
+    assert page("flow_velocity", "all", "1h") == 0
+    assert page("flow_velocity", "all", "1d") == 1
+    assert page("flow_time", "all", "1d", "p50") == pytest.approx(3600, rel=0.01)
+
+
+def test_a_request_is_resolved_when_solved_and_not_when_closed() -> None:
+    """Rule 16."""
+    page = at(3 * HOUR, [request(0, "Ready"), request(HOUR, "Done"), request(3 * HOUR, "Closed")])
+    assert page("requests_resolved", "all", "1h") == 0
+    assert page("request_resolution", "all", "full", "1d", "p50") == pytest.approx(3600, rel=0.01)
+
+
+def test_ignore_stops_the_clock() -> None:
+    """Rule 16."""
+    page = at(4 * HOUR, [item(0, "Doing"), item(HOUR, "Parked"), item(2 * HOUR, "Doing"), item(3 * HOUR, "Done")])
+    assert page("flow_time", "all", "1d", "p50") == pytest.approx(7200, rel=0.01)
+    assert page("flow_efficiency", "all", "1d") == 1
+
+
+def test_ignore_leaves_the_load() -> None:
+    """Rule 16."""
+    page = at(2 * HOUR, [item(0, "Doing"), item(HOUR, "Parked"), item(0, "Doing", "J")])
+    assert page("flow_load", "all", "active") == 1
+
+
+def test_ignore_does_not_undo_done() -> None:
+    """Rule 16: archived after done stays done, also when it is told done again."""
+    events = [item(0, "Doing"), item(HOUR, "Done"), item(2 * HOUR, "Parked")]
+    assert at(3 * HOUR, events)("flow_velocity", "all", "1d") == 1
+    page = at(4 * HOUR, [*events, item(3 * HOUR + MINUTE, "Done")])
+    assert page("flow_velocity", "all", "1h") == 0
+    assert page("flow_velocity", "all", "1d") == 1
+    assert page("items_reopened", "all", "1d") in (0, None)
+
+
+def test_done_then_cancelled_takes_the_velocity_back() -> None:
+    """Rule 16."""
+    page = live(item(0, "Doing"), item(0, "Done", sequence=1), HOUR, item(HOUR, "Cancelled"))
+    assert page.count("flow_velocity", "all", "1d") == 0
+    assert page("flow_time", "all", "1d", "p50") is None
+
+
+def test_time_back_in_new_is_not_flow_time() -> None:
+    """Rule 16: flow time is the seconds in waiting or active before done."""
+    page = at(5 * HOUR, [item(0, "Ready"), item(HOUR, "Backlog"), item(3 * HOUR, "Doing"), item(4 * HOUR, "Done")])
+    assert page("flow_time", "all", "1d", "p50") == pytest.approx(7200, rel=0.01)
+
+
+def test_labels_at_completion_are_those_told_up_to_the_completing_fact_in_order() -> None:
+    """Rule 16: in order, not by time: a type told later in the same second is too late."""
+    events = [
+        item(0, "Doing", item_type="Bug"),
+        item(HOUR, "Done", sequence=1),
+        item(HOUR, "Commented", item_type="Story", sequence=2),
+        item(2 * HOUR, "Commented", item_type="Chore"),
+    ]
+    page = same_in_any_order(3 * HOUR, events)
+    assert page("flow_velocity", "defect", "1d") == 1
+    assert page("flow_velocity", "feature", "1d") == page("flow_velocity", "debt", "1d") == 0
+
+
+def test_load_is_by_current_labels() -> None:
+    """Rule 16, and definitions 2.0 rule 10."""
+    page = at(3 * HOUR, [item(0, "Doing", item_type="Bug"), item(HOUR, "Commented", item_type="Story")])
+    assert page("flow_load", "feature", "active") == 1
+    assert page.count("flow_load", "defect", "active") == 0
+
+
+def test_an_absent_field_means_unchanged_so_blocked_ends_only_by_an_explicit_false() -> None:
+    """Rule 16."""
+    events = [item(0, "Doing", blocked=True), item(HOUR, "Doing"), item(2 * HOUR, "Doing", blocked=False)]
+    assert at(HOUR, events)("flow_load", "all", "waiting") == 1
+    page = at(4 * HOUR, [*events, item(3 * HOUR, "Done")])
+    assert page("flow_efficiency", "all", "1d") == pytest.approx(1 / 3)
+
+
+def test_deleted_ends_only_by_an_explicit_false_and_the_latest_word_decides() -> None:
+    """Rule 16."""
+    deleted = [item(0, "Done"), item(HOUR, "Done", deleted=True), item(2 * HOUR, "Done")]
+    assert at(3 * HOUR, deleted).count("flow_velocity", "all", "1d") == 0
+    assert at(3 * HOUR, [*deleted, item(3 * HOUR, "Done", deleted=False)])("flow_velocity", "all", "1d") == 1
+    assert same_in_any_order(3 * HOUR, deleted).count("flow_velocity", "all", "1d") == 0
+
+
+@pytest.mark.parametrize(
+    ("between", "back", "reopens"),
+    [
+        ([], "Backlog", 1),
+        ([], "Ready", 1),
+        ([], "Doing", 1),
+        (["Parked"], "Doing", 1),
+        (["Cancelled"], "Doing", 0),
+        (["Commented"], "Done", 0),
+        (["Parked"], "Done", 0),
+        (["Zzz"], "Closed", 0),
+    ],
+)
+def test_a_reopen_is_leaving_done_for_new_waiting_or_active_also_via_ignore_but_not_via_cancelled(
+    between: Iterable[str], back: str, reopens: int
+) -> None:
+    """Rule 16."""
+    states = ["Doing", "Done", *between, back]
+    page = at(HOUR, [item(n * MINUTE, state) for n, state in enumerate(states)])
+    assert page.count("items_reopened", "all", "1h") == reopens
+
+
+@pytest.mark.parametrize("word", [{"state": "Cancelled"}, {"state": "Done", "duplicate_of": "R0"}])
+def test_a_request_now_cancelled_or_a_duplicate_loses_first_and_full_resolution(word: dict[str, str]) -> None:
+    """Rule 16."""
+    page = live(request(0, "Ready"), request(0, "Done", sequence=1), HOUR, told("request", HOUR, request="R", **word))
+    assert page("request_resolution", "all", "first", "1d", "p50") is None
+    assert page("request_resolution", "all", "full", "1d", "p50") is None
+    assert page.count("requests_resolved", "all", "1d") == 0
+    assert page.count("requests_open", "all") == 0
+
+
+def test_requests_resolved_counts_those_that_are_resolved_now() -> None:
+    """Rule 16: a reopened one keeps only its first resolution."""
+    page = live(request(0, "Ready"), request(0, "Done", sequence=1), HOUR, request(HOUR, "Ready"))
+    assert page.count("requests_resolved", "all", "1d") == 0
+    assert page("request_resolution", "all", "first", "1d", "p50") == 0
+    assert page("request_resolution", "all", "full", "1d", "p50") is None
+    assert page("requests_open", "all") == 1
+
+
+def test_age_is_the_time_on_the_clock_from_the_virtual_start() -> None:
+    """Rule 16: an hour of work, ten days aside, an hour of work is an age of two hours."""
+    events = [item(0, "Doing"), item(HOUR, "Backlog"), item(10 * DAY, "Doing")]
+    assert at(10 * DAY + HOUR, events)("item_age", "all", "p50") == pytest.approx(7200, abs=300)
+
+
+def test_an_item_done_in_the_second_of_its_creation_counts_and_its_flow_time_is_nought_or_unknown() -> None:
+    """Contract section 2: done at creation counts in velocity; with `start: created` its flow time is 0."""
+    page = at(HOUR, [item(0, "Done")])
+    assert page("flow_velocity", "all", "1d") == 1
+    assert page("flow_time", "all", "1d", "p50") is None
+    created = Configuration(value_streams=(("*", ValueStream(states=STATES, start="created")),))
+    for events in ([item(0, "Done")], [item(0, "Backlog"), item(0, "Done")]):
+        page = at(HOUR, events, configuration=created)
+        assert page("flow_velocity", "all", "1d") == 1
+        assert page("flow_time", "all", "1d", "p50") == 0
+        assert page("flow_efficiency", "all", "1d") is None
+
+
+# --- 17: percentiles ----------------------------------------------------------------------------------------------
+
+
+def test_zero_has_a_bin_of_its_own() -> None:
+    """Rule 17: nothing is rounded up from zero, and one second is not zero."""
+    events = [item(0, "Doing"), item(0, "Done", sequence=1)]
+    assert at(HOUR, events)("flow_time", "all", "1d", "p50") == 0
+    later = [item(0, "Doing"), item(1_000_000, "Done")]
+    assert at(HOUR, later)("flow_time", "all", "1d", "p50") == pytest.approx(1, rel=0.01)
+
+
+def test_a_negative_duration_is_zero() -> None:
+    """Rule 17: value reached before the start, by a clock or by provisioning."""
+    events = [
+        customer(HOUR, milestone="signed_up", stream="shop"),
+        customer(0, milestone="value_reached", stream="shop"),
+    ]
+    assert same_in_any_order(2 * HOUR, events)("time_to_value", "all", "1d", "p50") == 0
+
+
+def test_ages_are_exact_to_one_pane() -> None:
+    """Rule 17: beyond 1 % under 500 minutes of age."""
+    for minutes in (0, 1, 5, 7, 60):
+        age = at(HOUR, [item(HOUR - minutes * MINUTE, "Doing")])("item_age", "all", "p50")
+        assert age == pytest.approx(minutes * 60, abs=300)
+
+
+def test_the_rank_of_a_percentile_is_an_integer() -> None:
+    """Rule 17: (p n + 99) // 100: of twenty items the 95th percentile is the nineteenth."""
+    events = [one for n in range(1, 21) for one in (item(0, "Doing", str(n)), item(n * n * MINUTE, "Done", str(n)))]
+    page = at(DAY, events)
+    for percentile, rank in (("p50", 10), ("p85", 17), ("p95", 19)):
+        assert page("flow_time", "all", "1d", percentile) == pytest.approx(rank * rank * 60, rel=0.01)
+
+
+def test_a_bin_that_is_negative_for_a_moment_is_absent_and_not_an_error() -> None:
+    """Rule 17: the two halves of a move can arrive from different partitions."""
+    ranked = Ranked({3: -1, 7: 1})
+    assert ranked.total == 1
+    assert ranked.percentile(50) == 7
+
+
+# --- 18: erasure --------------------------------------------------------------------------------------------------
+
+
+def test_an_erase_hides_what_was_before_it_in_any_order_and_also_when_redelivered() -> None:
+    """Rule 18: an erase is a fact."""
+    before, after = answer(0, 0), answer(2 * HOUR, 10)
+    page = same_in_any_order(3 * HOUR, [before, told("erase", HOUR, person="ann"), after, before])
+    assert page("nps_responses", "all", "all", "1d") == 1
+    assert page("nps_score", "all", "all", "1d") == 100
+    page = same_in_any_order(90 * MINUTE, [before, told("erase", HOUR, person="ann")])
+    assert page("nps_responses", "all", "all", "1d") is None
+
+
+def test_an_erase_hides_the_activity_of_its_whole_day() -> None:
+    """Rule 18: activity is told apart by UTC day, so nothing of that day can stay."""
+    events = [activity(0), told("erase", HOUR, person="ann"), activity(2 * HOUR), activity(DAY)]
+    page = same_in_any_order(3 * HOUR, events[:3])
+    assert page("active_users", "1d") in (None, 0)
+    page = same_in_any_order(DAY, events)
+    assert page("active_users", "1d") == 1
+    assert page("stickiness") == pytest.approx(1 / 30)
+
+
+def test_an_erase_hides_milestones_and_attributes_told_before_it() -> None:
+    """Rule 18."""
+    events = [
+        customer(0, milestone="signed_up", segment="smb", stream="shop"),
+        told("erase", HOUR, person="ann"),
+        customer(2 * HOUR, milestone="value_reached", stream="shop"),
+    ]
+    page = same_in_any_order(8 * DAY, events)
+    assert not [name for name in page if "value" in name.partition("{")[0]]
+
+
+def test_an_erase_hides_the_aliases_told_before_it_in_any_order() -> None:
+    """Rule 18: an alias is a fact of the person like any other; it neither joins nor stays."""
+    events = [
+        customer(0, "a", aliases=["b"]),
+        told("erase", HOUR, person="a"),
+        activity(DAY, "a"),
+        activity(DAY, "b"),
+    ]
+    assert same_in_any_order(DAY + HOUR, events)("active_users", "1d") == 2
+
+
+def test_an_erase_spreads_over_the_links_known_at_its_time() -> None:
+    """Rule 18: the person is erased under all their ids."""
+    events = [
+        answer(0, 10, "b"),
+        customer(0, "a", aliases=["b"]),
+        told("erase", HOUR, person="a"),
+        answer(0, 0, "c"),
+    ]
+    page = same_in_any_order(2 * HOUR, events)
+    assert page("nps_responses", "all", "all", "1d") == 1
+    assert page("nps_score", "all", "all", "1d") == -100
+
+
+def test_an_erase_does_not_reach_an_id_that_is_linked_only_later() -> None:
+    """Rule 18: links known at its time, no others."""
+    events = [answer(0, 10, "b"), told("erase", HOUR, person="a"), customer(2 * HOUR, "a", aliases=["b"])]
+    assert same_in_any_order(3 * HOUR, events)("nps_responses", "all", "all", "1d") == 1

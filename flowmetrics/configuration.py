@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Final, TypeVar
 
 from flowmetrics.instants import DAY_US, MINUTE_US, Calendar
+from flowmetrics.limits import LATENESS_DAYS
 
 V = TypeVar("V")
 
@@ -108,6 +109,9 @@ DEFAULT_ITEM_TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     "feature": ("feature", "*feature*", "story", "user story", "*story*", "epic", "task", "sub-task", "subtask",
                 "enhancement", "improvement", "requirement", "issue"),
 }  # fmt: skip
+
+CUSTOMER_AHEAD_US: Final = 40 * DAY_US
+"""Retention over days 30 to 36 is known at the end of the 37th day, which may be 25 hours long."""
 
 ITEM_TYPES: Final = ("feature", "defect", "risk", "debt")
 """The four flow items; always shown, also at zero."""
@@ -230,6 +234,16 @@ class Configuration:
             return slot // day_slots == other // day_slots
         day = self.calendar.day
         return day(slot // 2 * self.grain_us) == day(other // 2 * self.grain_us)
+
+    @cached_property
+    def kept_us(self) -> int:
+        """How far before its latest fact a person's activity is kept; what is older lies outside every reading."""
+        return self.horizon_us + CUSTOMER_AHEAD_US + LATENESS_DAYS * DAY_US
+
+    @cached_property
+    def kept_slots(self) -> int:
+        """`kept_us` in slots of stored activity."""
+        return 2 * self.kept_us // self.grain_us
 
     @property
     def longest_us(self) -> int:

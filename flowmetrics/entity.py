@@ -34,12 +34,13 @@ class History(Protocol):
     """The facts of one entity, and `contributed`: what each part of them contributed last.
 
     `mentioned` are the keys of the entities that ever said something about this one; `mentions` the keys of those that
-    this one says something about, as last told.
+    this one says something about, as last told. `linked` is true for good once there was either.
     """
 
     contributed: dict[Part, list[Contribution]]
     mentioned: list[str]
     mentions: list[str]
+    linked: bool
 
     def parts(self) -> Sequence[Part]:
         """Every part that may have something to contribute."""
@@ -62,15 +63,16 @@ class Entity:
     """A kind of thing with a history: how its keys begin, what it stores, and how the facts are read.
 
     `joins` maps an event type to the name of the entity that it tells of and the way it is joined to the facts.
-    `read` gives the story that measures place on the axis of time, for one part of the history and the histories lent
-    to it; None when there is nothing to tell. `ahead_us` is how far beyond the latest fact a contribution may be dated.
+    `read` gives the story that measures place on the axis of time, for the value stream of a part (or "") and the
+    histories lent to it; None when there is nothing to tell. `ahead_us` is how far beyond the latest fact a
+    contribution may be dated.
     `symmetric`: a link joins both ends into one (aliases), or makes one end read the other (duplicates).
     """
 
     prefix: str
     history: type[Any]
     joins: Mapping[type, tuple[Callable[[Any], str], Join]]
-    read: Callable[[Any, Configuration, Part, Mapping[str, Any]], Any]
+    read: Callable[[Any, Configuration, str, Mapping[str, Any]], Any]
     ahead_us: Callable[[Configuration], int]
     symmetric: bool = False
 

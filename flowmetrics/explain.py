@@ -64,17 +64,17 @@ _TOLD = ("id", *(name for kind in (ItemFact, RequestFact) for name in kind.__str
 
 
 def _person(history: CustomerHistory, configuration: Configuration) -> Iterator[str]:
-    for name, (order, value) in sorted(history.attributes.items()):
+    for name, (order, value) in sorted(history.profile.attributes.items()):
         yield f"  {name} = {value}, since {instant_text(order[0])}"
     for stream, visits in sorted(history.visits.items()):
         days = [instant_text(slot_begin(slot, configuration.grain_us)) for slot in visits.slots]
         yield f"  active in {stream}: {len(days)} first and last times of days, latest {days[-1] if days else 'never'}"
         for feature, slot in sorted(visits.uses.items()):
             yield f"    {feature}: last used about {instant_text(slot_begin(slot, configuration.grain_us))}"
-    for name, streams in sorted(history.milestones.items()):
+    for name, streams in sorted(history.profile.milestones.items()):
         for stream, instants in sorted(streams.items()):
             yield f"  milestone {name} in {stream or 'every value stream'}: {', '.join(map(instant_text, instants))}"
-    for response, answer in sorted(history.answers.items()):
+    for response, answer in sorted(history.profile.answers.items()):
         yield f"  answer {response}: {answer.survey} {answer.score} at {answer.touchpoint or 'no touchpoint'}"
     if history.erased_at >= 0:
         yield f"  erased up to {instant_text(history.erased_at)}"

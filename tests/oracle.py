@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -156,10 +157,7 @@ class World:
 
     def retained(self, at: int) -> bool:
         """Whether the pane of `at` is not older than the horizon; it may be ahead of now."""
-        return (
-            self.pane(at)
-            > self.pane(self.now) - self.configuration.horizon_us // self.configuration.resolution_us
-        )
+        return self.pane(at) > self.pane(self.now) - self.configuration.horizon_us // self.configuration.resolution_us
 
     @property
     def windows(self) -> list[tuple[str, int]]:
@@ -303,9 +301,7 @@ class World:
 def first_instant(day: date, zone: str) -> int:
     """The first instant that exists of a local day; zones change at quarters of an hour."""
     at = int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) * SECOND - DAY
-    while (
-        datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)
-    ).astimezone(ZoneInfo(zone)).date() < day:
+    while (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=at)).astimezone(ZoneInfo(zone)).date() < day:
         at += 900 * SECOND
     return at
 
@@ -407,7 +403,13 @@ def completions(world: World) -> list[tuple[Mark, bool]]:
                 clock = 0
             marks.append(
                 (
-                    Mark(steps[begin].stream, steps[begin].item_type, at, clock or 0, spent_active(before, at) if before else 0),
+                    Mark(
+                        steps[begin].stream,
+                        steps[begin].item_type,
+                        at,
+                        clock or 0,
+                        spent_active(before, at) if before else 0,
+                    ),
                     clock is not None,
                 )
             )
@@ -429,9 +431,7 @@ def nearest_rank(values: Iterable[float], percentile: int) -> float:
     return ranked[(percentile * len(ranked) + 99) // 100 - 1]
 
 
-def percentiles(
-    world: World, values: Sequence[float], name: Callable[[str], str]
-) -> Iterator[Row]:
+def percentiles(world: World, values: Sequence[float], name: Callable[[str], str]) -> Iterator[Row]:
     if values:
         for percentile in world.configuration.percentiles:
             yield name(f"p{percentile}"), nearest_rank(values, percentile)
@@ -524,7 +524,7 @@ def items_reopened(world: World) -> Iterator[Row]:
     marks = [
         Mark(step.stream, step.item_type, step.at)
         for steps in world.items
-        for before, step in zip(steps, steps[1:], strict=False)
+        for before, step in pairwise(steps)
         if before.state == "done" and step.state in ("new", "waiting", "active")
     ]
     return counts(world, "items_reopened", "item_type", marks, [*ITEM_TYPES, "all"])
@@ -536,7 +536,7 @@ def items_reopened(world: World) -> Iterator[Row]:
 def resolved(world: World, created: int, steps: Sequence[Step], index: int) -> Mark:
     """A mark for the solution that is the step of that index: how long it took, without the time it was paused."""
     at = steps[index].at
-    paused = sum(after.at - step.at for step, after in zip(steps[:index], steps[1 : index + 1], strict=True) if step.paused)
+    paused = sum(after.at - step.at for step, after in pairwise(steps[: index + 1]) if step.paused)
     return Mark(steps[index].stream, steps[index].channel, at, at - created - paused)
 
 

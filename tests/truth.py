@@ -1,7 +1,7 @@
 """The seven real logs of ../shared/data with their answers, the engine's replay of them, and how both are compared.
 
 The answers are those of `scripts/truth.py` beside the logs; its docstring defines each number. The logs are not part
-of the project: they lie in ../shared beside the repository, or where FLOWMETRICS_SHARED says.
+of the project: they lie in ../shared beside the repository, or in the directory that FLOWMETRICS_SHARED names.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from agents.settings import load_configuration
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import Rejection
 from flowmetrics.families import Family
+from flowmetrics.instants import DAY_US
 from flowmetrics.sources.rows import RowMapping, parse_mapping
 
 Answers: TypeAlias = dict[str, Any]
@@ -31,34 +32,19 @@ ROOT: Final = Path(__file__).parent.parent
 DATA: Final = Path(os.environ.get("FLOWMETRICS_SHARED", ROOT.parent / "shared")) / "data"
 LEFT_OUT: Final = "left out: the real logs in ../shared/data are not on this machine"
 
+STREAMS: Final[Mapping[str, str]] = {
+    "bpic2013_incidents": "volvo-it",
+    "receipt": "permits",
+    "esni_issues": "esni",
+    "alertmanager_releases": "alertmanager",
+    "kafka_contributors": "kafka",
+    "cdnow_purchases": "cdnow",
+    "sfo_survey_2017": "sfo-airport",
+}
+"""The logs, and the one value stream that the example of each names."""
+
 PERCENTILES: Final = (50, 90, 95)
-"""Those in the answers, and in the configurations of the examples."""
-
-
-class Published:
-    """What is published at one instant; `text` is all of it as `flowmetrics replay --format json` prints it."""
-
-    def __init__(self, at: str, families: list[Family]) -> None:
-        lines: list[bytes] = []
-        json_lines([(at, families)], lines.append)
-        self.text = b"".join(lines)
-        self._values = {
-            (family.name.removeprefix("flowmetrics_"), frozenset(sample.labels)): sample.value
-            for family in families
-            for sample in family.samples
-        }
-
-    def value(self, metric: str, **labels: str) -> float | None:
-        """The one value under exactly these labels, `value_stream` among them; None where it is absent."""
-        return self._values.get((metric, frozenset(labels.items())))
-
-    def total(self, metric: str, **labels: str) -> float:
-        """The sum of all values under labels that include these; there must be one."""
-        values = [
-            value for (name, under), value in self._values.items() if name == metric and under >= labels.items()
-        ]
-        assert values, f"{metric} with {labels} is not published"
-        return sum(values)
+"""Those of the answers, and of the examples."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +58,8 @@ class Log:
         return DATA / "logs" / f"{self.name}.jsonl.gz"
 
     @property
-    def map_path(self) -> Path:
-        return ROOT / "examples" / self.name / "map.yaml"
-
-    @property
-    def configuration_path(self) -> Path:
-        return ROOT / "examples" / self.name / "flowmetrics.yaml"
+    def example(self) -> Path:
+        return ROOT / "examples" / self.name
 
     @cached_property
     def truth(self) -> Answers:
@@ -85,12 +67,13 @@ class Log:
         return answers
 
     @cached_property
-    def mapping(self) -> RowMapping:
-        return parse_mapping(self.map_path.read_text(encoding="utf-8"), str(self.map_path))
+    def configuration(self) -> Configuration:
+        return load_configuration(str(self.example / "flowmetrics.yaml"))
 
     @cached_property
-    def configuration(self) -> Configuration:
-        return load_configuration(str(self.configuration_path))
+    def mapping(self) -> RowMapping:
+        path = self.example / "map.yaml"
+        return parse_mapping(path.read_text(encoding="utf-8"), str(path))
 
     @cached_property
     def events(self) -> list[bytes]:
@@ -100,68 +83,120 @@ class Log:
         assert not refused, refused[:3]
         return [event for event in events if isinstance(event, bytes)]
 
+    @property
+    def whole(self) -> str:
+        """The label of the window that holds the whole log: the longest one."""
+        return f"{self.configuration.longest_us // DAY_US}d"
+
 
 def open_log(name: str) -> Log:
-    """A real log; the test is left out where the logs are not on this machine."""
+    """A real log; the test that asks for it is left out where the logs are not on this machine."""
     if not DATA.is_dir():
         pytest.skip(LEFT_OUT)
     return Log(name)
+
+
+class Page:
+    """What is published at one instant."""
+
+    def __init__(self, at: str, stream: str, families: list[Family]) -> None:
+        self.at = at
+        self._families = families
+        self._stream = ("value_stream", stream)
+        self._values = {
+            (family.name, frozenset(sample.labels)): sample.value for family in families for sample in family.samples
+        }
+
+    @cached_property
+    def text(self) -> bytes:
+        """All of it as `flowmetrics replay --format json` prints it."""
+        lines: list[bytes] = []
+        json_lines([(self.at, self._families)], lines.append)
+        return b"".join(lines)
+
+    def value(self, metric: str, **labels: str) -> float | None:
+        """The value under exactly these labels besides the value stream; None where it is absent."""
+        return self._values.get((f"flowmetrics_{metric}", frozenset({self._stream, *labels.items()})))
+
+    def total(self, metric: str, **labels: str) -> float | None:
+        """The sum of all values under labels that include these; None where there is no value at all."""
+        wanted = {self._stream, *labels.items()}
+        values = [v for (name, under), v in self._values.items() if name == f"flowmetrics_{metric}" and under >= wanted]
+        return sum(values) if values else None
 
 
 @dataclass(frozen=True)
 class Replayed:
     """What was published at each instant, and how many events were refused, by reason."""
 
-    at: Mapping[str, Published]
+    pages: Mapping[str, Page]
     rejected: Counter[str]
 
 
-def replay(configuration: Configuration, events: Iterable[bytes], ats: Sequence[str]) -> Replayed:
-    """One pass over the events, read at every instant."""
+def replay(log: Log, configuration: Configuration, events: Iterable[bytes], ats: Sequence[str]) -> Replayed:
+    """One pass over the events of a log, read at every instant."""
     run = Replay(configuration, ats)
-    return Replayed({at: Published(at, families) for at, families in run.readings(events)}, run.rejected)
+    pages = {at: Page(at, STREAMS[log.name], families) for at, families in run.readings(events)}
+    return Replayed(pages, run.rejected)
 
 
 class Comparison:
-    """Figures held against their answers, all of them, so that a failure shows the whole extent of it.
+    """Published figures held against true ones; all of them first, so that a failure shows the whole extent of it.
 
     >>> check = Comparison()
-    >>> check.exact("wip", 8.0, 8)
-    >>> check.exact("wip", 9.0, 8)
-    >>> check.close("p50", 101.0, 100.0)
+    >>> check.note("wip", 8.0, 8, within=0), check.note("age p50", 101.5, 100.0, within=1)
+    (None, None)
     >>> check.figures, check.differences
-    (3, ['wip: published 9.0, true 8'])
+    (2, ['age p50: published 101.5, true 100.0'])
     """
 
     def __init__(self) -> None:
         self.figures = 0
         self.differences: list[str] = []
 
-    def exact(self, what: str, published: float | None, true: float | None) -> None:
+    def exact(self, page: Page, true: float | None, metric: str, **labels: str) -> None:
         """The same number, or both absent."""
-        self._note(what, published, true, published == true)
+        self.note(_what(page, metric, labels), page.value(metric, **labels), true, within=0)
 
-    def equal(self, what: str, published: float | None, true: float | None) -> None:
-        """The same number but for the last digits of a division, or both absent."""
-        self._note(what, published, true, published == true or _within(published, true, 1e-12))
+    def divided(self, page: Page, true: float | None, metric: str, **labels: str) -> None:
+        """The same quotient but for its last digits, or both absent."""
+        self.note(_what(page, metric, labels), page.value(metric, **labels), true, within=1e-12 * abs(true or 0))
 
-    def close(self, what: str, published: float | None, true: float | None, or_within: float = 0.0) -> None:
-        """Within 1 %, or within an absolute distance; or both absent."""
-        self._note(what, published, true, published == true or _within(published, true, 0.01, or_within))
+    def total(self, page: Page, true: float, metric: str, **labels: str) -> None:
+        """The sum over the labels that are not given."""
+        self.note(_what(page, f"sum of {metric}", labels), page.total(metric, **labels), true, within=0)
 
-    def finish(self) -> None:
-        """Fail with every difference; comparing nothing at all is a failure too."""
-        assert self.figures, "nothing was compared"
-        shown = "\n".join(self.differences[:40])
-        assert not self.differences, f"{len(self.differences)} of {self.figures} figures are wrong\n{shown}"
+    def durations(self, page: Page, true: Answers, kpi: str, seconds: float = 0, **labels: str) -> None:
+        """How many there are, and each percentile within 1 % or so many seconds; below zero counts as zero."""
+        for p in PERCENTILES:
+            self.duration(page, true.get(f"p{p}_nr"), true["n"], p, kpi, seconds, **labels)
 
-    def _note(self, what: str, published: float | None, true: float | None, agree: bool) -> None:
+    def duration(
+        self, page: Page, true: float | None, n: int, percentile: int, kpi: str, seconds: float = 0, **labels: str
+    ) -> None:
+        """One percentile of `n` durations, and `n` itself, of which no number is published where there are none."""
+        labels = {**labels, "percentile": f"p{percentile}"}
+        self.exact(page, n or None, "kpi_samples", kpi=kpi, **labels)
+        known = None if true is None else max(0.0, true)
+        published = page.value(f"{kpi}_seconds", **labels)
+        self.note(_what(page, f"{kpi}_seconds", labels), published, known, within=max(0.01 * (known or 0), seconds))
+
+    def note(self, what: str, published: float | None, true: float | None, within: float) -> None:
+        """One figure; both may be absent."""
         self.figures += 1
+        if published is None or true is None:
+            agree = published is true
+        else:
+            agree = abs(published - true) <= within
         if not agree:
             self.differences.append(f"{what}: published {published}, true {true}")
 
+    def finish(self) -> None:
+        """Fail with the differences; having compared nothing is a failure too."""
+        shown = "\n".join(self.differences[:40])
+        assert self.figures, "nothing was compared"
+        assert not self.differences, f"{len(self.differences)} of {self.figures} figures are wrong\n{shown}"
 
-def _within(published: float | None, true: float | None, relative: float, absolute: float = 0.0) -> bool:
-    if published is None or true is None:
-        return False
-    return abs(published - true) <= max(relative * abs(true), absolute)
+
+def _what(page: Page, metric: str, labels: Mapping[str, str]) -> str:
+    return f"{metric} {' '.join(labels.values())} at {page.at}"

@@ -88,7 +88,36 @@ MOMENTS: Final = (0, 0, 1, SECOND, 299 * SECOND, 300 * SECOND, 301 * SECOND, 15 
 MIDNIGHTS: Final = (-3 * HOUR, 12 * HOUR, 21 * HOUR, 23 * HOUR, 47 * HOUR)
 """Midnights of UTC, Seoul, UTC, Sao Paulo, Sao Paulo."""
 
-DAYS: Final = (1, 2, 4, 6, 7, 8, 14, 29, 30, 31, 37, 38, 40, 42, 60, 62, 71, 72, 90, 100, 120, 121, 131, 180, 400, 440, 800, 900)
+DAYS: Final = (
+    1,
+    2,
+    4,
+    6,
+    7,
+    8,
+    14,
+    29,
+    30,
+    31,
+    37,
+    38,
+    40,
+    42,
+    60,
+    62,
+    71,
+    72,
+    90,
+    100,
+    120,
+    121,
+    131,
+    180,
+    400,
+    440,
+    800,
+    900,
+)
 """Days at which windows, cohorts, horizons and silences end, and a little after."""
 
 

@@ -20,7 +20,6 @@ from agents.local.histories import HotHistories
 from agents.local.journal import Checkpoint, Journal
 from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import EngineCounters
-from flowmetrics.entities.customer import kept_us
 from flowmetrics.errors import OperationError, Rejection
 from flowmetrics.explain import explanation
 from flowmetrics.families import Family
@@ -131,7 +130,7 @@ class Runner:
 
     def forget(self) -> None:
         """Drop histories that lie outside every reading, and the log beyond its retention."""
-        silent_us = self.configuration.horizon_us + kept_us(self.configuration)
+        silent_us = self.configuration.horizon_us + self.configuration.kept_us
         with self.journal.checkpoint() as checkpoint:
             checkpoint.forget_histories(self.now - silent_us)
         self._histories.forget()

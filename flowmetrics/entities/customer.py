@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from flowmetrics.configuration import Configuration, Memo
+from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration, Memo
 from flowmetrics.entities.slots import insert_slot, slot_begin, slot_of
 from flowmetrics.entity import Contribution, Counted, Entity, Part
 from flowmetrics.events import ActivityEvent, CustomerEvent, EraseEvent, Event, ResponseEvent, sequence_number
@@ -20,7 +20,6 @@ from flowmetrics.instants import DAY_US
 from flowmetrics.limits import (
     ANSWERS_PER_SURVEY_MAX,
     FEATURES_PER_CUSTOMER_MAX,
-    LATENESS_DAYS,
     MILESTONES_PER_NAME_MAX,
 )
 
@@ -34,9 +33,6 @@ ANSWERS: Final = "answers"
 _RECENCY_OF: Final = Memo[Sequence[Part]](lambda stream: (f"{RECENCY}:{stream}",))
 _VISITS_OF: Final = Memo[Sequence[Part]](lambda stream: (f"{RECENCY}:{stream}", f"{DAYS}:{stream}"))
 _OF_ALL_STREAMS: Final[Sequence[Part]] = (MILESTONES, ANSWERS)
-
-AHEAD_US: Final = 40 * DAY_US
-"""Retention over days 30 to 36 is known at the end of the 37th day, which may be 25 hours long."""
 
 Order: TypeAlias = tuple[int, int, str, str]
 """time, sequence, id, source: the order of the facts that set an attribute."""
@@ -65,24 +61,37 @@ class Visits(msgspec.Struct, array_like=True, gc=False):
     known_at: int = -1
 
 
-class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
-    """The facts of one person.
+class Profile(msgspec.Struct, array_like=True, gc=False):
+    """What most customers who only act have not: attributes, milestones, answers.
 
-    `visits`: by value stream. `attributes`: name → (order, value) of the latest word. `milestones`: name → value
-    stream, or "" for all of them → instants, earliest first. `answers`: response id → latest version. `aliases`:
-    (order, other ids) as last told. `erased_at`: facts up to it are hidden.
+    `attributes`: name → (order, value) of the latest word. `milestones`: name → value stream, or "" for all of them →
+    instants, earliest first. `answers`: response id → latest version. `aliases`: (order, other ids) as last told.
     """
 
-    visits: dict[str, Visits] = {}
     attributes: dict[str, tuple[Order, str]] = {}
     milestones: dict[str, dict[str, list[int]]] = {}
     answers: dict[str, Answer] = {}
     aliases: tuple[Order, list[str]] | None = None
-    erased_at: int = -1
-    latest_at: int = -1
+
+
+class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
+    """The facts of one person: visits by value stream, and a profile. Facts up to `erased_at` are hidden."""
+
+    visits: dict[str, Visits] = {}
     contributed: dict[Part, list[Contribution]] = {}
+    latest_at: int = -1
+    erased_at: int = -1
+    told: Profile | None = None
     mentioned: list[str] = []
     mentions: list[str] = []
+    linked: bool = False
+
+    @property
+    def profile(self) -> Profile:
+        """What is known beside visits; made when it is first asked for."""
+        if self.told is None:
+            self.told = Profile()
+        return self.told
 
     def parts(self) -> Sequence[Part]:
         """Recency and days of each value stream, milestones, answers."""
@@ -110,27 +119,26 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         if visits is None:
             visits = self.visits[stream] = Visits()
         slots = visits.slots
-        grain_us = configuration.grain_us
-        slot = slot_of(at, grain_us)
+        slot = slot_of(at, configuration.grain_us)
         newest = slots[-1] if slots else -1
         parts: Sequence[Part] = ()
-        if slot != newest and insert_slot(slots, slot, grain_us):
-            parts = _RECENCY_OF[stream]
-            if newest < 0 or slot < newest or not configuration.same_day(newest, slot):
+        if slot != newest and insert_slot(slots, slot, configuration.grain_us):
+            if slot > newest >= 0 and configuration.same_day(newest, slot):
+                parts = _RECENCY_OF[stream]
+            else:
                 parts = _VISITS_OF[stream]
-                _drop_old(slots, slots[-1] - 2 * kept_us(configuration) // grain_us)
-        if told.feature and slot > visits.uses.get(told.feature, -1):
-            self._use(told.feature, visits.uses, slot, counted)
+                if slots[0] < slots[-1] - configuration.kept_slots:
+                    _drop_old(slots, slots[-1] - configuration.kept_slots)
+        feature = told.feature
+        if feature and slot > visits.uses.get(feature, -1):
+            visits.uses[feature] = slot
             parts = parts or _RECENCY_OF[stream]
+            if len(visits.uses) > FEATURES_PER_CUSTOMER_MAX:
+                counted["histories_cut", "features"] += 1
+                del visits.uses[min(visits.uses, key=lambda name: (visits.uses[name], name))]
         if told.segment is not None and self._set("segment", told.segment, event, at):
             parts = self.parts()
         return parts
-
-    def _use(self, feature: str, uses: dict[str, int], slot: int, counted: Counted) -> None:
-        uses[feature] = slot
-        if len(uses) > FEATURES_PER_CUSTOMER_MAX:
-            counted["histories_cut", "features"] += 1
-            del uses[min(uses, key=lambda name: (uses[name], name))]
 
     def learn(self, event: CustomerEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join what is told about a customer."""
@@ -147,7 +155,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             self._visits(told.value_stream).known_at = at
             changed = True
         if told.milestone:
-            instants = self.milestones.setdefault(told.milestone, {}).setdefault(told.value_stream or "", [])
+            instants = self.profile.milestones.setdefault(told.milestone, {}).setdefault(told.value_stream or "", [])
             if at not in instants:
                 instants.append(at)
                 instants.sort()
@@ -155,8 +163,10 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
                 changed = True
         if told.aliases is not None:
             word = (_event_order(event, at), told.aliases)
-            if self.aliases is None or word > self.aliases:
-                self.aliases = word
+            profile = self.profile
+            if profile.aliases is None or word > profile.aliases:
+                profile.aliases = word
+                self.linked = True
                 self.mentions = sorted(f"customer:{alias}" for alias in told.aliases)
                 changed = True
         return self.parts() if changed else ()
@@ -176,22 +186,24 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             told.score,
         )
         response = told.response or event.id
-        held = self.answers.get(response)
+        answers = self.profile.answers
+        held = answers.get(response)
         if held is not None and answer_order(held) >= answer_order(answer):
             return ()
-        self.answers[response] = answer
-        kin = [r for r, a in self.answers.items() if _kind(a) == _kind(answer)]
+        answers[response] = answer
+        kin = [r for r, a in answers.items() if _kind(a) == _kind(answer)]
         if len(kin) > ANSWERS_PER_SURVEY_MAX:
             counted["histories_cut", "answers"] += 1
-            del self.answers[min(kin, key=lambda r: answer_order(self.answers[r]))]
+            del answers[min(kin, key=lambda r: answer_order(answers[r]))]
         return _OF_ALL_STREAMS[1:]
 
     def _set(self, name: str, value: str, event: ActivityEvent | CustomerEvent, at: int) -> bool:
         word = (_event_order(event, at), value)
-        held = self.attributes.get(name)
+        attributes = self.profile.attributes
+        held = attributes.get(name)
         if held is not None and held >= word:
             return False
-        self.attributes[name] = word
+        attributes[name] = word
         return True
 
     def erase(self, event: EraseEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
@@ -206,12 +218,13 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             visits.slots = [slot for slot in visits.slots if slot >= oldest]
             visits.uses = {feature: slot for feature, slot in visits.uses.items() if slot >= oldest}
             visits.known_at = visits.known_at if visits.known_at > at else -1
-        self.attributes = {n: word for n, word in self.attributes.items() if word[0][0] > at}
-        self.milestones = {
+        profile = self.profile
+        profile.attributes = {n: word for n, word in profile.attributes.items() if word[0][0] > at}
+        profile.milestones = {
             name: {v: kept for v, instants in streams.items() if (kept := [t for t in instants if t > at])}
-            for name, streams in self.milestones.items()
+            for name, streams in profile.milestones.items()
         }
-        self.answers = {r: a for r, a in self.answers.items() if a.at > at}
+        profile.answers = {r: a for r, a in profile.answers.items() if a.at > at}
         return parts
 
     def absorb(self, other: CustomerHistory, configuration: Configuration) -> None:
@@ -223,26 +236,22 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
                 insert_slot(visits.slots, slot, grain_us)
             visits.uses.update({f: slot for f, slot in theirs.uses.items() if slot > visits.uses.get(f, -1)})
             visits.known_at = max(visits.known_at, theirs.known_at)
-        for name, word in other.attributes.items():
-            self.attributes[name] = max(word, self.attributes.get(name, word))
-        for name, streams in other.milestones.items():
+        profile, their_profile = self.profile, other.profile
+        for name, word in their_profile.attributes.items():
+            profile.attributes[name] = max(word, profile.attributes.get(name, word))
+        for name, streams in their_profile.milestones.items():
             for stream, instants in streams.items():
-                own_instants = self.milestones.setdefault(name, {}).setdefault(stream, [])
-                own_instants[:] = sorted({*own_instants, *instants})[:MILESTONES_PER_NAME_MAX]
-        for response, answer in other.answers.items():
-            held = self.answers.get(response)
+                own = profile.milestones.setdefault(name, {}).setdefault(stream, [])
+                own[:] = sorted({*own, *instants})[:MILESTONES_PER_NAME_MAX]
+        for response, answer in their_profile.answers.items():
+            held = profile.answers.get(response)
             if held is None or answer_order(answer) > answer_order(held):
-                self.answers[response] = answer
+                profile.answers[response] = answer
 
 
 def _day_after(at: int) -> int:
     """The first instant of the next UTC day: activity is told apart by day, so erasing hides the whole day."""
     return (at // DAY_US + 1) * DAY_US
-
-
-def kept_us(configuration: Configuration) -> int:
-    """How far before the latest fact activity is kept; what is older lies outside every reading."""
-    return configuration.horizon_us + AHEAD_US + LATENESS_DAYS * DAY_US
 
 
 def _drop_old(slots: list[int], oldest: int) -> None:
@@ -275,16 +284,12 @@ class CustomerStory(msgspec.Struct, gc=False):
     facts: CustomerHistory
     configuration: Configuration
     stream: str
+    visits: Visits
 
     def attribute(self, name: str) -> str:
         """The latest word on segment, plan, account or kind; "" when none was said."""
-        word = self.facts.attributes.get(name)
+        word = self.facts.profile.attributes.get(name)
         return word[1] if word else ""
-
-    @property
-    def visits(self) -> Visits:
-        """The person in the value stream in question."""
-        return self.facts.visits.get(self.stream) or _NEVER
 
     def active_days(self) -> list[int]:
         """The local days of activity in the value stream since the last long silence, in order."""
@@ -293,7 +298,7 @@ class CustomerStory(msgspec.Struct, gc=False):
 
     def _since_silence(self) -> list[int]:
         slots = self.visits.slots
-        silence = 2 * (self.configuration.horizon_us + AHEAD_US) // self.configuration.grain_us
+        silence = 2 * (self.configuration.horizon_us + CUSTOMER_AHEAD_US) // self.configuration.grain_us
         if not slots or slots[-1] - slots[0] <= silence:
             return slots
         gaps = (i for i in range(len(slots) - 1, 0, -1) if slots[i] - slots[i - 1] > silence)
@@ -301,21 +306,21 @@ class CustomerStory(msgspec.Struct, gc=False):
 
     def milestone(self, name: str, stream: str) -> int | None:
         """The earliest milestone of a name in a value stream, or told of no stream in particular."""
-        streams = self.facts.milestones.get(name, {})
+        streams = self.facts.profile.milestones.get(name, {})
         instants = streams.get(stream, []) + streams.get("", [])
         return min(instants, default=None)
 
 
 def read_customer(
-    history: CustomerHistory, configuration: Configuration, part: Part, lent: Mapping[str, CustomerHistory]
+    history: CustomerHistory, configuration: Configuration, value_stream: str, lent: Mapping[str, CustomerHistory]
 ) -> CustomerStory:
-    """The story of one part of a person; `lent` are the histories of their other ids."""
+    """The story of a person in one value stream, or over all of them; `lent` are the histories of their other ids."""
     if lent:
         union = CustomerHistory()
         for facts in (history, *lent.values()):
             union.absorb(facts, configuration)
         history = union
-    return CustomerStory(history, configuration, part.partition(":")[2])
+    return CustomerStory(history, configuration, value_stream, history.visits.get(value_stream) or _NEVER)
 
 
 CUSTOMER: Final = Entity(
@@ -328,6 +333,6 @@ CUSTOMER: Final = Entity(
         EraseEvent: (lambda event: f"customer:{event.data.person}", CustomerHistory.erase),
     },
     read_customer,
-    lambda configuration: AHEAD_US,
+    lambda configuration: CUSTOMER_AHEAD_US,
     symmetric=True,
 )

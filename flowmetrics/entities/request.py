@@ -37,6 +37,7 @@ class RequestHistory(msgspec.Struct, array_like=True, gc=False):
     contributed: dict[Part, list[Contribution]] = {}
     mentioned: list[str] = []
     mentions: list[str] = []
+    linked: bool = False
 
     def join(self, event: RequestEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join one event; native words are stored, so the configuration only counts those it does not know."""
@@ -59,6 +60,7 @@ class RequestHistory(msgspec.Struct, array_like=True, gc=False):
         if parts and told.duplicate_of is not None:
             latest = next(f.duplicate_of for f in reversed(self.facts) if f.duplicate_of is not None)
             self.mentions = [f"request:{latest}"] if latest else []
+            self.linked = True
         return parts
 
     def parts(self) -> Sequence[Part]:
@@ -91,7 +93,7 @@ class RequestStory(msgspec.Struct, gc=False):
 
 
 def read_request(
-    history: RequestHistory, configuration: Configuration, part: Part, lent: Mapping[str, RequestHistory]
+    history: RequestHistory, configuration: Configuration, value_stream: str, lent: Mapping[str, RequestHistory]
 ) -> RequestStory | None:
     """The story of a request; None for a duplicate. `lent` are its duplicates: the earliest creation counts."""
     if not history.facts:

@@ -38,6 +38,7 @@ class ItemHistory(msgspec.Struct, array_like=True, gc=False):
     contributed: dict[Part, list[Contribution]] = {}
     mentioned: list[str] = []
     mentions: list[str] = []
+    linked: bool = False
 
     def join(self, event: ItemEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join one event; native words are stored, so the configuration only counts those it does not know."""
@@ -109,7 +110,7 @@ class ItemStory(msgspec.Struct, gc=False):
 
 
 def read_item(
-    history: ItemHistory, configuration: Configuration, part: Part, lent: Mapping[str, object]
+    history: ItemHistory, configuration: Configuration, value_stream: str, lent: Mapping[str, object]
 ) -> ItemStory | None:
     """The story of an item; None when the latest word is that it was deleted.
 

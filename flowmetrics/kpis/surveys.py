@@ -31,7 +31,7 @@ from flowmetrics.view import Bins, View
 
 def _voices(survey: str, low: int, person: CustomerStory) -> Iterable[Place]:
     latest: dict[tuple[str, str], Answer] = {}
-    for answer in person.facts.answers.values():
+    for answer in person.facts.profile.answers.values():
         if answer.survey == survey:
             for touchpoint in (answer.touchpoint or NONE, ALL):
                 held = latest.get((answer.value_stream, touchpoint))

@@ -23,7 +23,7 @@ def _journeys(person: CustomerStory) -> Iterator[tuple[str, str, int, int | None
     """(value stream, segment, start, value) for each value stream in which the person started."""
     names = person.configuration.time_to_value
     segment = person.attribute("segment") or NONE
-    told = person.facts.milestones
+    told = person.facts.profile.milestones
     streams = {s for name in (names.start, names.value) for s in told.get(name, {}) if s}
     for stream in sorted(streams or _visited(person) or {NONE}):
         start = person.milestone(names.start, stream)

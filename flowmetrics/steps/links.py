@@ -15,6 +15,14 @@ from collections.abc import Mapping
 from flowmetrics.entity import Entity, History
 
 
+def mention(history: History, by: str) -> None:
+    """Remember, for good, that another key said something about this one."""
+    if by not in history.mentioned:
+        history.mentioned.append(by)
+        history.mentioned.sort()
+        history.linked = True
+
+
 def reach(start: str, histories: Mapping[str, History]) -> set[str]:
     """Every key that can be reached over mentions, live or not, in either direction."""
     seen: set[str] = set()

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
+from flowmetrics.configuration import Memo
 from flowmetrics.limits import LABEL_CHARACTERS_MAX, SERIES_MAX
 
 Series: TypeAlias = tuple[str, ...]
 """(measure, value stream, label values …)"""
 
 
-class _Told(dict[tuple[str, Series], int]):
-    """Numbers by measure and labels as they are told; overlong labels are cut before they are looked up."""
+class _Told(dict[Series, int]):
+    """The numbers of one measure by labels as they are told; overlong labels are cut before they are looked up."""
 
     def __init__(self, number: Callable[[Series], int]) -> None:
         super().__init__()
         self._number = number
 
-    def __missing__(self, told: tuple[str, Series]) -> int:
+    def __missing__(self, labels: Series) -> int:
         if len(self) >= SERIES_MAX:
             self.clear()
-        measure, labels = told
-        number = self[told] = self._number((measure, *(label[:LABEL_CHARACTERS_MAX] for label in labels)))
+        number = self[labels] = self._number(tuple(label[:LABEL_CHARACTERS_MAX] for label in labels))
         return number
 
 
@@ -39,8 +39,10 @@ class SeriesTable:
     def __init__(self, known: Iterable[tuple[int, Series]]) -> None:
         self._numbers: dict[Series, int] = {}
         self._series: dict[int, Series] = {}
-        self.told = _Told(self._number)
-        """(measure, labels with the value stream first) → number, remembered for speed."""
+        self.told: Mapping[str, Mapping[Series, int]] = Memo(
+            lambda name: _Told(lambda labels: self._number((name, *labels)))
+        )
+        """Measure → labels with the value stream first → number; new numbers are given as they are asked for."""
         for number, series in known:
             self._numbers[series] = number
             self._series[number] = series
@@ -50,7 +52,7 @@ class SeriesTable:
 
     def number(self, series: Series) -> int:
         """The number of a series; a new one when it was never seen."""
-        return self.told[series[0], series[1:]]
+        return self.told[series[0]][series[1:]]
 
     def series(self, number: int) -> Series:
         """The series of a number."""

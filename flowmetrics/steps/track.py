@@ -8,30 +8,29 @@ whatever it is. `now` plays no part; the runner hands over an event when its tim
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration, Memo
 from flowmetrics.entities.customer import CUSTOMER
 from flowmetrics.entities.request import REQUEST
 from flowmetrics.entities.work_item import WORK_ITEM
-from flowmetrics.entity import Contribution, Counted, Entity, History, Part
+from flowmetrics.entity import Contribution, Counted, Entity, History, Part, Place
 from flowmetrics.events import CustomerEvent, Event, RequestEvent
-from flowmetrics.kpi import Kpi, Measure
+from flowmetrics.kpi import Kpi
 from flowmetrics.source import Timed
-from flowmetrics.steps.links import lent, reach
+from flowmetrics.steps.links import lent, mention, reach
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.windowing.bins import BINS
 
 Changes: TypeAlias = dict[int, dict[int, int]]
 """Series number → cell → signed amount."""
 
-Touched: TypeAlias = dict[str, Collection[Part]]
-"""Key of an entity → parts of its history that a batch changed."""
+Touched: TypeAlias = dict[str, tuple[History, Collection[Part]]]
+"""Key of an entity → its history, and the parts of it that a batch changed."""
 
 ENTITIES: Final = (WORK_ITEM, REQUEST, CUSTOMER)
-_BY_HISTORY: Final[dict[type, Entity]] = {entity.history: entity for entity in ENTITIES}
 _BY_PREFIX: Final = {entity.prefix: entity for entity in ENTITIES}
 
 _JOINS: Final = {kind: join for entity in ENTITIES for kind, join in entity.joins.items()}
@@ -66,105 +65,120 @@ class Track:
 
     def __init__(self, configuration: Configuration, kpis: Iterable[Kpi], table: SeriesTable) -> None:
         self._configuration = configuration
-        self._table = table
         measures = list(dict.fromkeys(measure for kpi in kpis for measure in kpi.measures))
 
-        def reading(entity: Entity) -> Memo[list[Measure]]:
+        def plans(entity: Entity) -> Memo[_Plan]:
             own = [measure for measure in measures if measure.entity is entity]
-            return Memo(lambda part: [measure for measure in own if measure.facet == part.partition(":")[0]])
 
-        self._measures = {entity.prefix: reading(entity) for entity in ENTITIES}
+            def plan(part: Part) -> _Plan:
+                facet, _, stream = part.partition(":")
+                measures = [(table.told[m.name], m.places) for m in own if m.facet == facet]
+                return _Plan(entity, entity.read, stream, measures)
+
+            return Memo(plan)
+
+        self._plans: dict[type, Memo[_Plan]] = {entity.history: plans(entity) for entity in ENTITIES}
 
     def __call__(self, batch: Sequence[Timed], histories: Mapping[str, History]) -> Tracked:
         """Join a batch to the histories, in place, and give what changed."""
         tracked = Tracked()
         for start in range(0, len(batch), _SLICE):
             touched = self._join(batch[start : start + _SLICE], histories, tracked.counted)
-            for key in [key for key in touched if histories[key].mentioned or histories[key].mentions]:
-                touched.update(dict.fromkeys(reach(key, histories), _EVERY_PART))
-            for key, parts in touched.items():
-                self._emit(key, parts, histories, tracked.changes)
+            self._emit(touched, histories, tracked.changes)
             tracked.dirty.update(touched)
         return tracked
 
     def renew(self, keys: Iterable[str], histories: Mapping[str, History]) -> Tracked:
         """Emit entities whole, as if nothing had been emitted before: a new reading of the same facts."""
-        tracked = Tracked()
+        touched: Touched = {}
         for key in keys:
-            histories[key].contributed = {}
-            self._emit(key, _EVERY_PART, histories, tracked.changes)
-            tracked.dirty.add(key)
+            touched[key] = (histories[key], self._all_parts(key, histories))
+            histories[key].contributed.clear()
+        tracked = Tracked(dirty=set(touched))
+        self._emit(touched, histories, tracked.changes)
         return tracked
 
     def contributions(self, key: str, histories: Mapping[str, History]) -> dict[Part, list[Contribution]]:
         """The contributions that the facts of an entity call for now; parts without any are left out."""
+        history, plans = histories[key], self._plans[type(histories[key])]
         parts = self._all_parts(key, histories)
-        return {part: found for part in parts if (found := self._read(key, histories[key], part, histories))}
+        return {part: found for part in parts if (found := self._read(key, history, plans[part], histories))}
 
     def _join(self, batch: Sequence[Timed], histories: Mapping[str, History], counted: Counted) -> Touched:
         touched: Touched = {}
+        linked: set[str] = set()
         configuration = self._configuration
         for at, event in batch:
-            join = _JOINS.get(type(event))
-            if join is None:
+            kind = type(event)
+            if kind not in _JOINS:
                 continue
-            key = join[0](event)
-            parts = join[1](histories[key], event, at, configuration, counted)
+            key_of, join = _JOINS[kind]
+            key = key_of(event)
+            history = histories[key]
+            parts = join(history, event, at, configuration, counted)
             if parts:
-                held = touched.get(key)
-                touched[key] = parts if held is None or held is parts else {*held, *parts}
-                for other in _mentioned_by(event):
-                    mentioned = histories[other].mentioned
-                    if key not in mentioned and other != key:
-                        mentioned.append(key)
-                        mentioned.sort()
-                        touched[other] = _EVERY_PART
+                if key not in touched:
+                    touched[key] = (history, parts)
+                elif touched[key][1] is not parts:
+                    touched[key] = (history, {*touched[key][1], *parts})
+                if kind in _MENTIONING:
+                    for other in _mentioned_by(event):
+                        mention(histories[other], key)
+                if history.linked:
+                    linked.add(key)
+        for key in linked:
+            for other in reach(key, histories):
+                touched[other] = (histories[other], self._all_parts(other, histories))
         return touched
 
-    def _emit(self, key: str, parts: Collection[Part], histories: Mapping[str, History], changes: Changes) -> None:
-        history = histories[key]
-        contributed = history.contributed
-        for part in self._all_parts(key, histories) if parts is _EVERY_PART else parts:
-            before, after = contributed.get(part, _NOTHING), self._read(key, history, part, histories)
-            if before == after:
-                continue
-            for series, cell, amount in before:
-                cells = changes[series]
-                cells[cell] = cells.get(cell, 0) - amount
-            for series, cell, amount in after:
-                cells = changes[series]
-                cells[cell] = cells.get(cell, 0) + amount
-            if after:
-                contributed[part] = after
-            else:
-                del contributed[part]
+    def _emit(self, touched: Touched, histories: Mapping[str, History], changes: Changes) -> None:
+        plans = self._plans
+        for key, (history, parts) in touched.items():
+            contributed, plan_of = history.contributed, plans[type(history)]
+            for part in parts:
+                plan = plan_of[part]
+                if plan.measures:
+                    before, after = contributed.get(part, _NOTHING), self._read(key, history, plan, histories)
+                    if before != after:
+                        contributed[part] = after
+                        for series, cell, amount in before:
+                            cells = changes[series]
+                            cells[cell] = cells.get(cell, 0) - amount
+                        for series, cell, amount in after:
+                            cells = changes[series]
+                            cells[cell] = cells.get(cell, 0) + amount
 
     def _all_parts(self, key: str, histories: Mapping[str, History]) -> Collection[Part]:
         parts = {*histories[key].parts(), *histories[key].contributed}
-        for other in reach(key, histories):
-            parts.update(histories[other].parts())
+        if histories[key].linked:
+            for other in reach(key, histories):
+                parts.update(histories[other].parts())
         return sorted(parts)
 
-    def _read(self, key: str, history: History, part: Part, histories: Mapping[str, History]) -> list[Contribution]:
-        entity = _BY_HISTORY[type(history)]
-        measures = self._measures[entity.prefix][part]
-        if not measures:
-            return _NOTHING
-        others = lent(key, entity, histories) if history.mentioned or history.mentions else _ALONE
+    def _read(self, key: str, history: History, plan: _Plan, histories: Mapping[str, History]) -> list[Contribution]:
+        others = lent(key, plan.entity, histories) if history.linked else _ALONE
         if others is None:
             return _NOTHING
-        story = entity.read(history, self._configuration, part, others)
+        story = plan.read(history, self._configuration, plan.value_stream, others)
         if story is None:
             return _NOTHING
-        width, number = self._configuration.resolution_us, self._table.told
-        return [
-            (number[measure.name, labels], -(-at // width) * BINS + bin_number, amount)
-            for measure in measures
-            for labels, at, bin_number, amount in measure.places(story)
-        ]
+        width, found = self._configuration.resolution_us, []
+        for numbers, places in plan.measures:
+            for labels, at, bin_number, amount in places(story):
+                found.append((numbers[labels], -(-at // width) * BINS + bin_number, amount))
+        return found
 
 
-_EVERY_PART: Final[Collection[Part]] = frozenset()
+class _Plan(NamedTuple):
+    """How a part of a history is read: for each measure the numbers of its series, and its places."""
+
+    entity: Entity
+    read: Callable[[Any, Configuration, str, Mapping[str, Any]], Any]
+    value_stream: str
+    measures: list[tuple[Mapping[tuple[str, ...], int], Callable[[Any], Iterable[Place]]]]
+
+
+_MENTIONING: Final = frozenset({CustomerEvent, RequestEvent})
 _ALONE: Final[Mapping[str, History]] = {}
 _NOTHING: Final[list[Contribution]] = []
 

@@ -173,7 +173,9 @@ def test_a_person_whose_alias_is_withdrawn_is_two_again() -> None:
 
 def test_a_merged_person_has_one_voice() -> None:
     """Rule 2: the head reads the union of the facts, so the later answer of either id counts."""
-    page = same_in_any_order(HOUR, [answer(MINUTE, 0, "a"), answer(2 * MINUTE, 10, "b"), customer(0, "b", aliases=["a"])])
+    page = same_in_any_order(
+        HOUR, [answer(MINUTE, 0, "a"), answer(2 * MINUTE, 10, "b"), customer(0, "b", aliases=["a"])]
+    )
     assert page("nps_responses", "all", "all", "1h") == 1
     assert page("nps_score", "all", "all", "1h") == 100
 
@@ -234,7 +236,11 @@ def test_an_item_silent_for_longer_than_the_horizon_and_what_is_ahead_begins_ane
 def test_a_duplicate_silent_for_too_long_lends_only_its_new_beginning() -> None:
     """Rule 3b, for the copy that a duplicate lends (rule 2)."""
     after = 121 * DAY
-    events = [request(0, "Backlog", "R2"), request(after, "Backlog", "R2", duplicate_of="R1"), request(after, "Ready", "R1")]
+    events = [
+        request(0, "Backlog", "R2"),
+        request(after, "Backlog", "R2", duplicate_of="R1"),
+        request(after, "Ready", "R1"),
+    ]
     assert at(after, events, configuration=SHORT)("requests_open", "all") == 1
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import oracle
+from oracle import instant, oracle
 from worlds import KINDS, Event, World, deliveries, line, worlds
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.testing import Driver
 
 kinds = pytest.mark.parametrize("kind", KINDS)
+often = settings(max_examples=2 * settings().max_examples)
 
 
 def kpi_values(driver: Driver) -> dict[str, float]:
@@ -48,6 +49,7 @@ def disagreements(
 
 
 @kinds
+@often
 @given(st.data())
 def test_every_published_number_is_the_one_that_brute_force_gives(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
@@ -70,6 +72,7 @@ def published(world: World, batches: Iterable[Iterable[Iterable[Event]]]) -> dic
 
 
 @kinds
+@often
 @given(st.data())
 def test_what_is_published_does_not_depend_on_order_repetition_or_batches(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
@@ -78,22 +81,17 @@ def test_what_is_published_does_not_depend_on_order_repetition_or_batches(kind: 
 
 
 @kinds
+@often
 @given(st.data())
 def test_events_ahead_of_now_are_held_until_their_time_has_come(kind: str, data: st.DataObject) -> None:
     world = data.draw(worlds(kind))
     ahead = Driver(world.configuration)
     feed(ahead, [world.events])
     for now in world.nows:
-        known = [event for event in world.events if oracle_instant(event) <= now]
+        known = [event for event in world.events if instant(event["time"]) <= now]
         ahead.advance(now)
         punctual = Driver(world.configuration, now)
         feed(punctual, [known])
         punctual.advance(now)
         assert ahead.values() == punctual.values()
         assert len(ahead.held) == len(world.events) - len(known)
-
-
-def oracle_instant(event: Event) -> int:
-    from oracle import instant
-
-    return instant(event["time"])

@@ -27,6 +27,15 @@ UNMAPPED: Final = "unmapped"
 """The item type that no pattern matches, or that was not said."""
 
 
+def label_of(told: str | None) -> str:
+    """The label value of a word that was told: `none` for nothing, and never the word that stands for a total.
+
+    >>> label_of("email"), label_of(None), label_of("all")
+    ('email', 'none', 'all_')
+    """
+    return f"{told}_" if told == ALL else told or NONE
+
+
 class FlowState(enum.IntEnum):
     """The states of the Flow Framework, in the order that breaks ties between simultaneous facts."""
 

@@ -82,9 +82,13 @@ class Resolution(msgspec.Struct, gc=False):
 
 
 class RequestStory(msgspec.Struct, gc=False):
-    """What the facts of a request say. `first` and `full` are None where there is no such resolution now."""
+    """What the facts of a request say. `first` and `full` are None where there is no such resolution now.
+
+    `beyond_at` is when it leaves the horizon, if it stays open.
+    """
 
     created_at: int
+    beyond_at: int
     value_stream: str
     channel: str
     is_open: bool
@@ -100,7 +104,7 @@ def read_request(
         return None
     facts = since_silence(history.facts, configuration.horizon_us + ahead_us(configuration))
     created_at = min([facts[0].at, *(other.facts[0].at for other in lent.values() if other.facts)])
-    story = RequestStory(created_at, "", NONE, False, None, None)
+    story = RequestStory(created_at, created_at + configuration.horizon_us, "", NONE, False, None, None)
     duplicate_of, before, was_paused, ignored_us, at = None, FlowState.NEW, False, 0, created_at
     for fact, _, state, paused in steps(facts, configuration):
         if was_paused:

@@ -98,7 +98,8 @@ class Completion(msgspec.Struct, gc=False):
 class ItemStory(msgspec.Struct, gc=False):
     """What the facts of an item say, as of its latest fact. Durations and instants are microseconds.
 
-    `load_since` is the virtual start of an item in progress: when it would have started, had its clock never stopped.
+    `load_since` is the virtual start of an item in progress: when it would have started, had its clock never stopped;
+    `beyond_at` is when it leaves the horizon, if it stays in progress.
     """
 
     value_stream: str = ""
@@ -106,6 +107,7 @@ class ItemStory(msgspec.Struct, gc=False):
     state: FlowState = FlowState.NEW
     done: Completion | None = None
     load_since: int | None = None
+    beyond_at: int = 0
     reopens: list[Reopen] = []
 
 
@@ -148,6 +150,7 @@ def read_item(
     if deleted:
         return None
     story.value_stream, story.item_type = fact.value_stream, stream.item_type(kind)
+    story.beyond_at = (story.load_since or 0) + configuration.horizon_us
     return story
 
 

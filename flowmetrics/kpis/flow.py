@@ -17,7 +17,7 @@ from flowmetrics.entities.work_item import WORK_ITEM, ItemStory
 from flowmetrics.entity import Place
 from flowmetrics.instants import SECOND_US
 from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit, ratio_point
-from flowmetrics.readings import count_per_window, declared_labels, percentiles_per_window
+from flowmetrics.readings import count_per_window, declared_labels, level, percentiles_per_window
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import Ranked, duration_bin
 
@@ -51,6 +51,10 @@ def _load(item: ItemStory) -> Iterable[Place]:
     return ((labels, item.load_since, 0, 1),)
 
 
+def _beyond(item: ItemStory) -> Iterable[Place]:
+    return (((item.value_stream, item.item_type), item.beyond_at, 0, 1),) if item.load_since is not None else ()
+
+
 def _reopens(item: ItemStory) -> Iterable[Place]:
     return [((reopen.value_stream, reopen.item_type), reopen.at, 0, 1) for reopen in item.reopens]
 
@@ -60,6 +64,7 @@ FLOW_TIME: Final = Measure("flow_time", WORK_ITEM, ("item_type",), _flow_time)
 CLOCK_SUM: Final = Measure("flow_clock_us", WORK_ITEM, ("item_type",), _clock_sum)
 ACTIVE_SUM: Final = Measure("flow_active_us", WORK_ITEM, ("item_type",), _active_sum)
 LOAD: Final = Measure("flow_load", WORK_ITEM, ("item_type", "state"), _load)
+BEYOND: Final = Measure("items_beyond_horizon", WORK_ITEM, ("item_type",), _beyond)
 REOPENED: Final = Measure("items_reopened", WORK_ITEM, ("item_type",), _reopens)
 
 
@@ -254,6 +259,28 @@ FLOW_KPIS: Final = (
             (*_ONE_ITEM, ("2025-03-01T13:00:00Z", 'item item=A-1 value_stream=shop state="In Progress"')),
             _AT,
             {f'flowmetrics_items_reopened{{{_SHOP},window="1d"}}': 1},
+        ),
+    ),
+    Kpi(
+        name="items_beyond_horizon",
+        group="Flow",
+        question="How much work in progress is too old to be counted?",
+        help="Items in progress whose clock has run longer than the horizon; they are not in flow_load.",
+        unit=Unit.ITEMS,
+        suffix="",
+        better=Better.LOWER,
+        labels=("item_type",),
+        measures=(BEYOND,),
+        reading=level(BEYOND),
+        alert=NoAlert("Nobody has worked on these in a year; close them, or give a longer horizon."),
+        example=Example(
+            "Begun in 2024 and never finished; the horizon is 400 days.",
+            (("2024-01-01T00:00:00Z", "item item=A-1 value_stream=shop state=Doing item_type=Bug"),),
+            "2025-03-01T00:00:00Z",
+            {
+                f"flowmetrics_items_beyond_horizon{{{_SHOP}}}": 1,
+                f'flowmetrics_flow_load_items{{{_SHOP},state="active"}}': None,
+            },
         ),
     ),
 )

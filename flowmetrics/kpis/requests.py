@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from flowmetrics.configuration import NONE
+from flowmetrics.configuration import label_of
 from flowmetrics.entities.request import REQUEST, RequestStory, Resolution
 from flowmetrics.entity import Place
-from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, Point, Unit
+from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit
 from flowmetrics.readings import count_per_window, level, percentiles_per_window
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import duration_bin
@@ -17,7 +17,7 @@ from flowmetrics.windowing.bins import duration_bin
 def _elapsed(resolution: Resolution | None) -> Iterable[Place]:
     if resolution is None:
         return ()
-    labels = (resolution.value_stream, resolution.channel or NONE)
+    labels = (resolution.value_stream, label_of(resolution.channel))
     return ((labels, resolution.at, duration_bin(resolution.elapsed_us), 1),)
 
 
@@ -36,13 +36,20 @@ def _resolved(request: RequestStory) -> Iterable[Place]:
 def _open(request: RequestStory) -> Iterable[Place]:
     if not request.is_open:
         return ()
-    return (((request.value_stream, request.channel or NONE), request.created_at, 0, 1),)
+    return (((request.value_stream, label_of(request.channel)), request.created_at, 0, 1),)
+
+
+def _beyond(request: RequestStory) -> Iterable[Place]:
+    if not request.is_open:
+        return ()
+    return (((request.value_stream, label_of(request.channel)), request.beyond_at, 0, 1),)
 
 
 FIRST: Final = Measure("request_first", REQUEST, ("channel",), _first)
 FULL: Final = Measure("request_full", REQUEST, ("channel",), _full)
 RESOLVED: Final = Measure("requests_resolved", REQUEST, ("channel",), _resolved)
 OPEN: Final = Measure("requests_open", REQUEST, ("channel",), _open)
+BEYOND: Final = Measure("requests_beyond_horizon", REQUEST, ("channel",), _beyond)
 
 
 def _read_resolution(view: View) -> Iterator[Point]:
@@ -124,6 +131,28 @@ REQUEST_KPIS: Final = (
             _TICKET,
             _AT,
             {'flowmetrics_requests_resolved{value_stream="shop",channel="email",window="1d"}': 1},
+        ),
+    ),
+    Kpi(
+        name="requests_beyond_horizon",
+        group="Requests",
+        question="How many open requests are too old to be counted?",
+        help="Open requests created longer ago than the horizon; they are not in requests_open.",
+        unit=Unit.REQUESTS,
+        suffix="",
+        better=Better.LOWER,
+        labels=("channel",),
+        measures=(BEYOND,),
+        reading=level(BEYOND),
+        alert=NoAlert("Nobody has waited for these in a year; close them, or give a longer horizon."),
+        example=Example(
+            "Opened in 2024 and never solved; the horizon is 400 days.",
+            (("2024-01-01T00:00:00Z", "request request=R-1 value_stream=shop state=Open channel=email"),),
+            "2025-03-01T00:00:00Z",
+            {
+                'flowmetrics_requests_beyond_horizon{value_stream="shop",channel="email"}': 1,
+                'flowmetrics_requests_open{value_stream="shop",channel="email"}': None,
+            },
         ),
     ),
 )

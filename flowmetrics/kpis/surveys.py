@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
-from flowmetrics.configuration import ALL, NONE, Survey
+from flowmetrics.configuration import ALL, Survey, label_of
 from flowmetrics.entities.customer import ANSWERS, CUSTOMER, Answer, CustomerStory, answer_order
 from flowmetrics.entity import Place
 from flowmetrics.kpi import (
@@ -33,12 +33,12 @@ def _voices(survey: str, low: int, person: CustomerStory) -> Iterable[Place]:
     latest: dict[tuple[str, str], Answer] = {}
     for answer in person.facts.profile.answers.values():
         if answer.survey == survey:
-            for touchpoint in (answer.touchpoint or NONE, ALL):
+            for touchpoint in (label_of(answer.touchpoint), ALL):
                 held = latest.get((answer.value_stream, touchpoint))
                 if held is None or answer_order(answer) > answer_order(held):
                     latest[answer.value_stream, touchpoint] = answer
     for (stream, touchpoint), answer in latest.items():
-        yield (stream, touchpoint, answer.segment or NONE), answer.at, answer.score - low, 1
+        yield (stream, touchpoint, label_of(answer.segment)), answer.at, answer.score - low, 1
 
 
 def net_promoter(bins: Bins, survey: Survey) -> tuple[float, float, float]:

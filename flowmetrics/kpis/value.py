@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from flowmetrics.configuration import NONE
+from flowmetrics.configuration import NONE, label_of
 from flowmetrics.entities.customer import CUSTOMER, MILESTONES, CustomerStory
 from flowmetrics.entity import Place
 from flowmetrics.instants import duration_text
-from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, Point, Unit, ratio_point
-from flowmetrics.readings import percentiles_per_window
+from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit, ratio_point
+from flowmetrics.readings import count_per_window, percentiles_per_window
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import duration_bin
 
@@ -22,7 +22,7 @@ from flowmetrics.windowing.bins import duration_bin
 def _journeys(person: CustomerStory) -> Iterator[tuple[str, str, int, int | None]]:
     """(value stream, segment, start, value) for each value stream in which the person started."""
     names = person.configuration.time_to_value
-    segment = person.attribute("segment") or NONE
+    segment = label_of(person.attribute("segment"))
     told = person.facts.profile.milestones
     streams = {s for name in (names.start, names.value) for s in told.get(name, {}) if s}
     for stream in sorted(streams or _visited(person) or {NONE}):
@@ -41,6 +41,12 @@ def _time_to_value(person: CustomerStory) -> Iterable[Place]:
             yield (stream, segment), value, duration_bin(value - start), 1
 
 
+def _before_start(person: CustomerStory) -> Iterable[Place]:
+    for stream, segment, start, value in _journeys(person):
+        if value is not None and value < start:
+            yield (stream, segment), value, 0, 1
+
+
 def _mature(person: CustomerStory) -> Iterable[Place]:
     for stream, segment, start, _ in _journeys(person):
         for within_us in person.configuration.time_to_value.within_us:
@@ -55,6 +61,7 @@ def _reached(person: CustomerStory) -> Iterable[Place]:
 
 
 TIME_TO_VALUE: Final = Measure("time_to_value", CUSTOMER, ("segment",), _time_to_value, MILESTONES)
+BEFORE_START: Final = Measure("value_before_start", CUSTOMER, ("segment",), _before_start, MILESTONES)
 MATURE: Final = Measure("value_mature", CUSTOMER, ("segment", "within"), _mature, MILESTONES, distinct=True)
 REACHED: Final = Measure("value_reached", CUSTOMER, ("segment", "within"), _reached, MILESTONES, distinct=True)
 
@@ -111,6 +118,30 @@ VALUE_KPIS: Final = (
             {
                 'flowmetrics_value_reached_ratio{value_stream="shop",segment="smb",within="7d"}': 0.5,
                 'flowmetrics_value_reached_ratio{value_stream="shop",segment="smb",within="30d"}': None,
+            },
+        ),
+    ),
+    Kpi(
+        name="value_before_start",
+        group="Value",
+        question="How many customers reached value before they started?",
+        help="Customers whose value milestone of the window came before their start; their time to value counts as 0.",
+        unit=Unit.USERS,
+        better=Better.NEITHER,
+        labels=("segment", "window"),
+        measures=(BEFORE_START,),
+        reading=count_per_window(BEFORE_START),
+        alert=NoAlert("It tells of a mapping that is wrong, or of accounts that were set up in advance."),
+        example=Example(
+            "Ann was set up in advance and signed up a day later.",
+            (
+                ("2025-03-01T09:00:00Z", "customer customer=ann value_stream=shop milestone=value_reached"),
+                ("2025-03-02T09:00:00Z", "customer customer=ann value_stream=shop milestone=signed_up"),
+            ),
+            "2025-03-02T10:00:00Z",
+            {
+                'flowmetrics_value_before_start_users{value_stream="shop",segment="none",window="7d"}': 1,
+                'flowmetrics_value_before_start_users{value_stream="shop",segment="none",window="1d"}': 0,
             },
         ),
     ),

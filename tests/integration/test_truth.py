@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 import pytest
-from truth import STREAMS, Answers, Comparison, Log, Replayed, open_log, replay
+from truth import STREAMS, Answers, Comparison, Log, Page, Replayed, open_log, replay
 
-from flowmetrics.instants import DAY_US, SECOND_US
+from flowmetrics.instants import DAY_US, MINUTE_US, SECOND_US, parse_instant
 
 CASES = ("bpic2013_incidents", "receipt", "esni_issues")
 VISITS = ("kafka_contributors", "cdnow_purchases")
@@ -36,6 +36,7 @@ RELEASES, SURVEY = "alertmanager_releases", "sfo_survey_2017"
 
 MODES = {"exact": "on", "unbounded": "on_or_after", "window": "bracket"}
 SEED = 20130522
+FIVE_MINUTES_US = 5 * MINUTE_US
 
 Runs: TypeAlias = Callable[[str], Replayed]
 
@@ -314,6 +315,29 @@ def test_exactly_the_answers_that_are_none_are_refused(log: Log, runs: Runs) -> 
     invalid = sum(table["overall"]["invalid"] for table in log.truth.get("touchpoints", {}).values())
     assert sum(runs(log.name).rejected.values()) == invalid
     assert set(runs(log.name).rejected) <= {"score_off_scale", "missing_field"}
+
+
+# --- panes of five minutes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*CASES, RELEASES, *VISITS])
+def test_panes_of_five_minutes_give_the_same_numbers_at_their_edges(log: Log, runs: Runs, check: Comparison) -> None:
+    """All but ages, which are true to one pane."""
+    configuration = replace(log.configuration, resolution_us=FIVE_MINUTES_US)
+    edges = [at for at in evaluations(log) if parse_instant(at) % FIVE_MINUTES_US == 0]
+    pages = replay(log, configuration, log.events, edges).pages
+    assert len(edges) >= 8
+    for at, page in pages.items():
+        assert without_ages(page) == without_ages(runs(log.name).pages[at])
+    ages = {row["T"]: row["wip_age"] for row in log.truth.get("evaluations", ()) if "wip_age" in row}
+    for at, page in pages.items():
+        if at in ages:
+            check.durations(page, ages[at], "item_age", FIVE_MINUTES_US / SECOND_US, item_type="all")
+    assert not check.differences
+
+
+def without_ages(page: Page) -> list[bytes]:
+    return [line for line in page.text.splitlines() if b"item_age" not in line]
 
 
 # --- the set law --------------------------------------------------------------------------------------------------

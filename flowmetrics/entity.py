@@ -33,14 +33,12 @@ Counted: TypeAlias = Counter[tuple[str, ...]]
 class History(Protocol):
     """The facts of one entity, and `contributed`: what each part of them contributed last.
 
-    `mentioned` are the keys of the entities that ever said something about this one; `mentions` the keys of those that
-    this one says something about, as last told. `linked` is true for good once there was either.
+    `mentioned` are the keys of the entities that ever said something about this one, or it about them, with the
+    instant of the earliest such fact; it only grows.
     """
 
     contributed: dict[Part, list[Contribution]]
-    mentioned: list[str]
-    mentions: list[str]
-    linked: bool
+    mentioned: dict[str, int]
 
     def parts(self) -> Sequence[Part]:
         """Every part that may have something to contribute."""
@@ -65,8 +63,8 @@ class Entity:
     `joins` maps an event type to the name of the entity that it tells of and the way it is joined to the facts.
     `read` gives the story that measures place on the axis of time, for the value stream of a part (or "") and the
     histories lent to it; None when there is nothing to tell. `ahead_us` is how far beyond the latest fact a
-    contribution may be dated.
-    `symmetric`: a link joins both ends into one (aliases), or makes one end read the other (duplicates).
+    contribution may be dated. `mentions` are the keys of the entities that this one says something about, as last
+    told; `symmetric`: such a link joins both into one (aliases), or makes the one named read the other (duplicates).
     """
 
     prefix: str
@@ -74,6 +72,7 @@ class Entity:
     joins: Mapping[type, tuple[Callable[[Any], str], Join]]
     read: Callable[[Any, Configuration, str, Mapping[str, Any]], Any]
     ahead_us: Callable[[Configuration], int]
+    mentions: Callable[[Any, Configuration], Sequence[str]]
     symmetric: bool = False
 
     def key(self, name: str) -> str:

@@ -29,8 +29,8 @@ def explanation(
         yield from _transitions(history, configuration)
     elif isinstance(history, CustomerHistory):
         yield from _person(history, configuration)
-    if history.mentions or history.mentioned:
-        yield f"  linked with {', '.join(sorted({*history.mentions, *history.mentioned}))}"
+    if history.mentioned:
+        yield f"  once named together with {', '.join(sorted(history.mentioned))}"
     yield ""
     yield "contributions (series, pane that ends at, amount):"
     rows = [one for some in contributions.values() for one in some]

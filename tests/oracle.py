@@ -423,7 +423,13 @@ def counts(world: World, name: str, label: str, marks: Sequence[Mark], declared:
     for stream, value, here in world.shown(marks, declared):
         for window, width in world.windows:
             n = sum(world.inside(mark.at, width) for mark in here)
-            yield metric(name, stream, **({label: value} if label else {}), window=window), float(n)
+            yield metric(name, stream, **{label: value}, window=window), float(n)
+
+
+def level(world: World, name: str, label: str, marks: Sequence[Mark], declared: Sequence[str]) -> Iterator[Row]:
+    for stream, value, here in world.shown(marks, declared):
+        n = sum(world.inside(mark.at, world.horizon) for mark in here)
+        yield metric(name, stream, **{label: value}), float(n)
 
 
 def nearest_rank(values: Iterable[float], percentile: int) -> float:
@@ -481,15 +487,19 @@ def flow_efficiency(world: World) -> Iterator[Row]:
 
 
 def in_progress(world: World) -> list[tuple[Mark, str]]:
-    """A mark at the virtual start of each item in progress now, not older than the horizon; and its flow state."""
+    """The items in progress that are not older than the horizon."""
+    return [(mark, state) for mark, state in unfinished(world) if world.inside(mark.at, world.horizon)]
+
+
+def unfinished(world: World) -> list[tuple[Mark, str]]:
+    """A mark at the virtual start of each item in progress now, and its flow state."""
     marks = []
     for steps in world.items:
         step = steps[-1]
         states = load_states(world, step.stream)
         if step.flow in states and not step.paused:
             start = world.now - (spent(world, steps, world.now) or 0)
-            if world.inside(start, world.horizon):
-                marks.append((Mark(step.stream, step.item_type, start), step.flow or ""))
+            marks.append((Mark(step.stream, step.item_type, start), step.flow or ""))
     return marks
 
 
@@ -507,6 +517,11 @@ def flow_load(world: World) -> Iterator[Row]:
             for state in {*load_states(world, stream), *(state for _, state in here)}:
                 n = sum(item_type in (label, "all") and state == s for label, s in here)
                 yield metric("flow_load_items", stream, item_type=item_type, state=state), float(n)
+
+
+def items_beyond_horizon(world: World) -> Iterator[Row]:
+    marks = [Mark(mark.stream, mark.label, mark.at + world.horizon) for mark, _ in unfinished(world)]
+    return level(world, "items_beyond_horizon", "item_type", marks, [*ITEM_TYPES, "all"])
 
 
 def item_age(world: World) -> Iterator[Row]:
@@ -569,15 +584,22 @@ def requests_resolved(world: World) -> Iterator[Row]:
     return counts(world, "requests_resolved", "channel", resolutions(world)[1], ["all"])
 
 
-def requests_open(world: World) -> Iterator[Row]:
-    marks = [
+def open_requests(world: World) -> list[Mark]:
+    """A mark at the creation of each request that is open now."""
+    return [
         Mark(steps[-1].stream, steps[-1].channel, created)
         for created, steps in world.requests
         if steps[-1].state in ("new", "waiting", "active") and not steps[-1].paused
     ]
-    for stream, channel, here in world.shown(marks, ["all"]):
-        n = sum(world.inside(mark.at, world.horizon) for mark in here)
-        yield metric("requests_open", stream, channel=channel), float(n)
+
+
+def requests_open(world: World) -> Iterator[Row]:
+    return level(world, "requests_open", "channel", open_requests(world), ["all"])
+
+
+def requests_beyond_horizon(world: World) -> Iterator[Row]:
+    marks = [Mark(mark.stream, mark.label, mark.at + world.horizon) for mark in open_requests(world)]
+    return level(world, "requests_beyond_horizon", "channel", marks, ["all"])
 
 
 # --- value --------------------------------------------------------------------------------------------------------
@@ -626,6 +648,15 @@ def time_to_value(world: World) -> Iterator[Row]:
                     "time_to_value_seconds", s, segment=g, window=w, percentile=p
                 ),
             )
+
+
+def value_before_start(world: World) -> Iterator[Row]:
+    marks = [
+        Mark(stream, segment, value)
+        for stream, segment, start, value in journeys(world)
+        if start is not None and value is not None and value < start
+    ]
+    return counts(world, "value_before_start_users", "segment", marks, ["all"])
 
 
 def value_reached(world: World) -> Iterator[Row]:
@@ -834,10 +865,13 @@ KPIS: tuple[Callable[[World], Iterable[Row]], ...] = (
     flow_load,
     item_age,
     items_reopened,
+    items_beyond_horizon,
     request_resolution,
     requests_resolved,
     requests_open,
+    requests_beyond_horizon,
     time_to_value,
+    value_before_start,
     value_reached,
     active_users,
     stickiness,

@@ -82,9 +82,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
     latest_at: int = -1
     erased_at: int = -1
     told: Profile | None = None
-    mentioned: list[str] = []
-    mentions: list[str] = []
-    linked: bool = False
+    mentioned: dict[str, int] = {}
 
     @property
     def profile(self) -> Profile:
@@ -116,8 +114,10 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             self.latest_at = at
         stream = told.value_stream
         visits = self.visits.get(stream)
+        began: Sequence[Part] = ()
         if visits is None:
             visits = self.visits[stream] = Visits()
+            began = _OF_ALL_STREAMS[:1] if self.told else ()  # milestones told of no stream may follow it
         slots = visits.slots
         slot = slot_of(at, configuration.grain_us)
         newest = slots[-1] if slots else -1
@@ -127,8 +127,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
                 parts = _RECENCY_OF[stream]
             else:
                 parts = _VISITS_OF[stream]
-                if slots[0] < slots[-1] - configuration.kept_slots:
-                    _drop_old(slots, slots[-1] - configuration.kept_slots)
+                _drop_old(slots, slots[-1] - configuration.kept_slots)
         feature = told.feature
         if feature and slot > visits.uses.get(feature, -1):
             visits.uses[feature] = slot
@@ -138,7 +137,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
                 del visits.uses[min(visits.uses, key=lambda name: (visits.uses[name], name))]
         if told.segment is not None and self._set("segment", told.segment, event, at):
             parts = self.parts()
-        return parts
+        return (*parts, *began) if began else parts
 
     def learn(self, event: CustomerEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join what is told about a customer."""
@@ -166,8 +165,6 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             profile = self.profile
             if profile.aliases is None or word > profile.aliases:
                 profile.aliases = word
-                self.linked = True
-                self.mentions = sorted(f"customer:{alias}" for alias in told.aliases)
                 changed = True
         return self.parts() if changed else ()
 
@@ -208,10 +205,14 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
 
     def erase(self, event: EraseEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Hide and delete the facts up to `at`."""
-        if at <= self.erased_at:
-            return ()
         self.latest_at = max(self.latest_at, at)
         parts = self.parts()
+        return parts if self.erase_until(at, configuration) else ()
+
+    def erase_until(self, at: int, configuration: Configuration) -> bool:
+        """Hide and delete the facts up to `at`, of activity the whole UTC day; whether that was news."""
+        if at <= self.erased_at:
+            return False
         self.erased_at = at
         oldest = 2 * _day_after(at) // configuration.grain_us
         for visits in self.visits.values():
@@ -225,7 +226,9 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             for name, streams in profile.milestones.items()
         }
         profile.answers = {r: a for r, a in profile.answers.items() if a.at > at}
-        return parts
+        if profile.aliases is not None and profile.aliases[0][0] <= at:
+            profile.aliases = None
+        return True
 
     def absorb(self, other: CustomerHistory, configuration: Configuration) -> None:
         """Join all facts of another id of the same person."""
@@ -255,7 +258,8 @@ def _day_after(at: int) -> int:
 
 
 def _drop_old(slots: list[int], oldest: int) -> None:
-    while slots[0] < oldest:
+    """Drop all but the latest slot before `oldest`: without it the next would pass for the first ever."""
+    while len(slots) > 1 and slots[1] < oldest:
         del slots[0]
 
 
@@ -323,6 +327,12 @@ def read_customer(
     return CustomerStory(history, configuration, value_stream, history.visits.get(value_stream) or _NEVER)
 
 
+def aliases(history: CustomerHistory, configuration: Configuration) -> Sequence[str]:
+    """The keys of the other ids of this person, as last told under this id."""
+    told = history.told.aliases if history.told else None
+    return [CUSTOMER.key(alias) for alias in told[1]] if told else ()
+
+
 CUSTOMER: Final = Entity(
     "customer",
     CustomerHistory,
@@ -334,5 +344,6 @@ CUSTOMER: Final = Entity(
     },
     read_customer,
     lambda configuration: CUSTOMER_AHEAD_US,
+    aliases,
     symmetric=True,
 )

@@ -31,13 +31,11 @@ class RequestFact(msgspec.Struct, array_like=True, gc=False, frozen=True):
 
 
 class RequestHistory(msgspec.Struct, array_like=True, gc=False):
-    """The facts of one request in stored order; `mentioned` are the requests that once said they duplicate it."""
+    """The facts of one request in stored order."""
 
     facts: list[RequestFact] = []
     contributed: dict[Part, list[Contribution]] = {}
-    mentioned: list[str] = []
-    mentions: list[str] = []
-    linked: bool = False
+    mentioned: dict[str, int] = {}
 
     def join(self, event: RequestEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join one event; native words are stored, so the configuration only counts those it does not know."""
@@ -56,12 +54,7 @@ class RequestHistory(msgspec.Struct, array_like=True, gc=False):
             told.handle_seconds,
             told.duplicate_of,
         )
-        parts = join(self.facts, fact, configuration, counted)
-        if parts and told.duplicate_of is not None:
-            latest = next(f.duplicate_of for f in reversed(self.facts) if f.duplicate_of is not None)
-            self.mentions = [f"request:{latest}"] if latest else []
-            self.linked = True
-        return parts
+        return join(self.facts, fact, configuration, counted)
 
     def parts(self) -> Sequence[Part]:
         """A request is read as a whole."""
@@ -102,11 +95,10 @@ def read_request(
     """The story of a request; None for a duplicate. `lent` are its duplicates: the earliest creation counts."""
     if not history.facts:
         return None
-    facts = since_silence(history.facts, configuration.horizon_us + ahead_us(configuration))
-    created_at = min([facts[0].at, *(other.facts[0].at for other in lent.values() if other.facts)])
+    created_at = min(_told(other, configuration)[0].at for other in (history, *lent.values()) if other.facts)
     story = RequestStory(created_at, created_at + configuration.horizon_us, "", NONE, False, None, None)
     duplicate_of, before, was_paused, ignored_us, at = None, FlowState.NEW, False, 0, created_at
-    for fact, _, state, paused in steps(facts, configuration):
+    for fact, _, state, paused in steps(_told(history, configuration), configuration):
         if was_paused:
             ignored_us += fact.at - at
         story.value_stream = fact.value_stream
@@ -127,6 +119,19 @@ def read_request(
     return story
 
 
+def duplicates(history: RequestHistory, configuration: Configuration) -> Sequence[str]:
+    """The key of the request that this one duplicates, as last told; empty for none."""
+    if not history.facts:
+        return ()
+    told = [fact.duplicate_of for fact, *_ in steps(_told(history, configuration), configuration)]
+    latest = next((name for name in reversed(told) if name is not None), "")
+    return (REQUEST.key(latest),) if latest else ()
+
+
+def _told(history: RequestHistory, configuration: Configuration) -> Sequence[RequestFact]:
+    return since_silence(history.facts, configuration.horizon_us + ahead_us(configuration))
+
+
 def ahead_us(configuration: Configuration) -> int:
     """An open request is counted as beyond the horizon one horizon after it was created."""
     return configuration.horizon_us
@@ -138,4 +143,5 @@ REQUEST: Final = Entity(
     {RequestEvent: (lambda event: f"request:{event.data.request}", RequestHistory.join)},
     read_request,
     ahead_us,
+    duplicates,
 )

@@ -36,9 +36,7 @@ class ItemHistory(msgspec.Struct, array_like=True, gc=False):
 
     facts: list[ItemFact] = []
     contributed: dict[Part, list[Contribution]] = {}
-    mentioned: list[str] = []
-    mentions: list[str] = []
-    linked: bool = False
+    mentioned: dict[str, int] = {}
 
     def join(self, event: ItemEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join one event; native words are stored, so the configuration only counts those it does not know."""
@@ -170,4 +168,5 @@ WORK_ITEM: Final = Entity(
     {ItemEvent: (lambda event: f"item:{event.data.item}", ItemHistory.join)},
     read_item,
     ahead_us,
+    lambda history, configuration: (),
 )

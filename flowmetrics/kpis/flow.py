@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from flowmetrics.configuration import ALL, FlowState
+from flowmetrics.configuration import ALL, ITEM_TYPES, FlowState
 from flowmetrics.entities.work_item import WORK_ITEM, ItemStory
 from flowmetrics.entity import Place
 from flowmetrics.instants import SECOND_US
@@ -91,7 +91,8 @@ def _read_efficiency(view: View) -> Iterator[Point]:
 def _read_load(view: View) -> Iterator[Point]:
     counts = view.counts(LOAD.name, view.horizon, total=0)
     states = [_LOAD_STATES[s] for s in sorted(view.configuration.stream(view.value_stream).load)]
-    kinds = list(dict.fromkeys([*(k[0] for k in declared_labels(view, DONE)), *(k for k, _ in counts)]))
+    shown = declared_labels(view, DONE) or ([(kind,) for kind in (*ITEM_TYPES, ALL)] if counts else [])
+    kinds = {kind for kind, *_ in (*shown, *counts)}
     zeros: dict[tuple[str, ...], int] = {(kind, state): 0 for kind in kinds for state in states}
     for labels, n in {**zeros, **counts}.items():
         yield Point(labels, float(n), n)

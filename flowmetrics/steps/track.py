@@ -17,10 +17,10 @@ from flowmetrics.entities.customer import CUSTOMER
 from flowmetrics.entities.request import REQUEST
 from flowmetrics.entities.work_item import WORK_ITEM
 from flowmetrics.entity import Contribution, Counted, Entity, History, Part, Place
-from flowmetrics.events import CustomerEvent, Event, RequestEvent
+from flowmetrics.events import CustomerEvent, EraseEvent, Event, RequestEvent
 from flowmetrics.kpi import Kpi
 from flowmetrics.source import Timed
-from flowmetrics.steps.links import lent, mention, reach
+from flowmetrics.steps.links import lent, mention, reach, spread_erasure
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.windowing.bins import BINS
 
@@ -121,15 +121,22 @@ class Track:
                     touched[key] = (history, parts)
                 elif touched[key][1] is not parts:
                     touched[key] = (history, {*touched[key][1], *parts})
-                if kind in _MENTIONING:
-                    for other in _mentioned_by(event):
-                        mention(histories[other], key)
-                if history.linked:
+                if history.mentioned:
+                    linked.add(key)
+            if kind in _MENTIONING:
+                self._link(key, at, event, histories)
+                if history.mentioned:
                     linked.add(key)
         for key in linked:
             for other in reach(key, histories):
                 touched[other] = (histories[other], self._all_parts(other, histories))
         return touched
+
+    def _link(self, key: str, at: int, event: Event, histories: Mapping[str, History]) -> None:
+        for other in _mentioned_by(event):
+            mention(key, other, at, histories)
+        if type(event) is not RequestEvent:
+            spread_erasure(key, histories, self._configuration)
 
     def _emit(self, touched: Touched, histories: Mapping[str, History], changes: Changes) -> None:
         plans = self._plans
@@ -150,13 +157,13 @@ class Track:
 
     def _all_parts(self, key: str, histories: Mapping[str, History]) -> Collection[Part]:
         parts = {*histories[key].parts(), *histories[key].contributed}
-        if histories[key].linked:
+        if histories[key].mentioned:
             for other in reach(key, histories):
                 parts.update(histories[other].parts())
         return sorted(parts)
 
     def _read(self, key: str, history: History, plan: _Plan, histories: Mapping[str, History]) -> list[Contribution]:
-        others = lent(key, plan.entity, histories) if history.linked else _ALONE
+        others = lent(key, plan.entity, histories, self._configuration) if history.mentioned else _ALONE
         if others is None:
             return _NOTHING
         story = plan.read(history, self._configuration, plan.value_stream, others)
@@ -178,7 +185,7 @@ class _Plan(NamedTuple):
     measures: list[tuple[Mapping[tuple[str, ...], int], Callable[[Any], Iterable[Place]]]]
 
 
-_MENTIONING: Final = frozenset({CustomerEvent, RequestEvent})
+_MENTIONING: Final = frozenset({CustomerEvent, EraseEvent, RequestEvent})
 _ALONE: Final[Mapping[str, History]] = {}
 _NOTHING: Final[list[Contribution]] = []
 

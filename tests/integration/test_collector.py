@@ -123,21 +123,25 @@ def test_a_batch_of_nothing_is_accepted_as_nothing(shared: EngineProcess, kind: 
 
 
 @pytest.mark.parametrize("reason", REASONS)
-def test_each_reason_is_answered_counted_and_kept_for_reading_back(make: Make, reason: str) -> None:
-    engine = make().ready()
-    body = REASONS[reason]()
-    got = engine.send(body, ONE)
+def test_each_reason_is_answered_with_its_place_and_a_detail(shared: EngineProcess, reason: str) -> None:
+    before = shared.metrics()("events_rejected_total", reason=reason) or 0
+    got = shared.send(REASONS[reason](), ONE)
     assert got.status == 400
     assert got.json["accepted"] == 0
     (refusal,) = got.json["rejected"]
     assert set(refusal) == {"index", "reason", "detail"}
     assert (refusal["index"], refusal["reason"], bool(refusal["detail"])) == (0, reason, True)
-    engine.shows(lambda page: page("events_rejected_total", reason=reason), 1)
+    shared.shows(lambda page: page("events_rejected_total", reason=reason), before + 1)
+
+
+def test_each_reason_is_kept_for_reading_back_with_the_bytes_as_they_came(engine: EngineProcess) -> None:
+    bodies = {reason: make_body() for reason, make_body in REASONS.items()}
+    for body in bodies.values():
+        assert engine.send(body, ONE).status == 400
     engine.stop()
-    ((kept_reason, kept),) = rejected(engine.run("rejected"))
-    assert kept_reason == reason
-    assert body.startswith(kept.encode())
-    assert len(kept) == min(len(body), EVENT_BYTES)
+    kept = rejected(engine.run("rejected"))
+    assert [reason for reason, _ in kept] == list(REASONS)
+    assert dict(kept) == {reason: body.decode()[:EVENT_BYTES] for reason, body in bodies.items()}
 
 
 @pytest.mark.parametrize("kind", [JSON, LINES])
@@ -163,35 +167,63 @@ def test_a_line_that_is_not_json_leaves_its_neighbours_alone(shared: EngineProce
     shared.shows(lambda page: page.velocity("neighbours"), 2)
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"[", b"[1,", b"[{]", b"hello", b"\xff", b"[\xff]", b'{"a":1}{"b":2}', b"\x00"], ids=repr
-)
-def test_a_body_that_is_not_json_is_one_refusal_which_is_counted_and_kept(make: Make, body: bytes) -> None:
-    engine = make().ready()
-    got = engine.send(body)
+NOT_JSON = (b"", b"[", b"[1,", b"[{]", b"hello", b"\xff", b"[\xff]", b'{"a":1}{"b":2}', b"\x00")
+
+
+@pytest.mark.parametrize("body", NOT_JSON, ids=repr)
+def test_a_body_that_is_not_json_is_one_refusal(shared: EngineProcess, body: bytes) -> None:
+    got = shared.send(body)
     assert (got.status, got.json["accepted"], got.reasons) == (400, 0, [(0, "not_json")])
-    engine.shows(lambda page: page("events_rejected_total", reason="not_json"), 1)
-    engine.stop()
-    assert [reason for reason, _ in rejected(engine.run("rejected"))] == ["not_json"]
 
 
-@pytest.mark.parametrize(
-    "body",
-    [b'{"x":' * 5000, b"[" * 100_000, b"[" + b"[" * 50_000 + b"]" * 50_000 + b"]", bent(x="@").replace(
-        b'"@"', b"[" * 5000 + b"]" * 5000), bent(time="9999-12-31T23:59:59-23:59"),
-     bent(time="0001-01-01T00:00:00+23:59"), bent(id="\x00"), bent(source="\u2028\x7f")],
-    ids=["deep objects", "open arrays", "deep array", "deep field", "end of time", "begin of time", "nul", "breaks"],
-)  # fmt: skip
-def test_a_hostile_body_is_answered_and_the_next_sender_is_served(make: Make, body: bytes) -> None:
-    engine = make().ready()
-    assert engine.send(body).status in (202, 400)
-    engine.post(done("after"))
-    engine.shows(lambda page: page.velocity(), 1 if b"bent" not in body else engine.metrics().velocity())
-    assert engine.get("/readyz").status == 200
+def test_every_body_that_is_not_json_is_counted_and_kept(engine: EngineProcess) -> None:
+    for body in NOT_JSON:
+        assert engine.send(body).status == 400
+    engine.shows(lambda page: page("events_rejected_total", reason="not_json"), len(NOT_JSON))
     engine.stop()
-    engine.ready()
-    engine.stop()
-    engine.run("audit").well()
+    kept = [("not_json", body.decode("utf-8", "replace")) for body in NOT_JSON]
+    assert rejected(engine.run("rejected")) == kept
+
+
+@pytest.fixture(scope="module")
+def battered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    """An engine that is sent what nobody should send."""
+    with EngineProcess(tmp_path_factory.mktemp("battered")) as running:
+        yield running.ready()
+
+
+DEEP = b"[" * 5000 + b"]" * 5000
+HOSTILE = {
+    "deep objects": lambda: b'{"x":' * 5000,
+    "open arrays": lambda: b"[" * 100_000,
+    "a deep array": lambda: b"[" + DEEP + b"]",
+    "a deep field": lambda: bent(x="@").replace(b'"@"', DEEP),
+    "a field just deep enough": lambda: bent(x="@").replace(b'"@"', b"[" * 960 + b"]" * 960),
+    "the end of time": lambda: bent(time="9999-12-31T23:59:59-23:59"),
+    "the begin of time": lambda: bent(time="0001-01-01T00:00:00+23:59"),
+    "a nul": lambda: bent(id="\x00", data={"item": "\x00", "value_stream": "\x00", "state": "\x00"}),
+    "breaks of lines": lambda: bent(source="\u2028\x7f", data={"item": "\n", "value_stream": "\r\n", "state": "\x1f"}),
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_body_is_answered_and_the_next_sender_is_served(
+    battered: EngineProcess, body: Callable[[], bytes]
+) -> None:
+    assert battered.send(body()).status in (202, 400)
+    stream = f"after {battered.metrics().total('events_accepted_total')}"
+    battered.post(done(stream, stream))
+    battered.shows(lambda page: page.velocity(stream), 1)
+    assert battered.get("/readyz").status == 200
+
+
+def test_after_hostile_bodies_the_state_is_read_again_by_engine_and_commands(battered: EngineProcess) -> None:
+    battered.stop()
+    for _ in range(2):
+        battered.run("audit").well()
+        battered.run("rejected").well()
+        battered.ready()
+        battered.stop()
 
 
 # --- HTTP ------------------------------------------------------------------------------------------------------------

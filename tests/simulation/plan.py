@@ -22,12 +22,12 @@ HABITS: Final = ("links", "duplicates", "erasures", "late", "ahead", "edges", "i
 
 ENGINE: Final = (
     "crashes", "kills", "power_cuts", "stores", "glances", "forgets", "trims", "pardons", "resends", "rebuilds",
-    "rewrites", "long", "clock_back", "tight_labels", "short_horizon",
+    "rewrites", "long", "clock_back", "tight_labels", "short_horizon", "brute_force",
 )  # fmt: skip
-"""What happens to the engine."""
+"""What happens to the engine, and whether brute force judges it too."""
 
 CLASSES: Final = (*EVENTS, *HABITS, *ENGINE)
-RARE: Final = {"crashes": 0.95, "long": 0.3, "rewrites": 0.3, "tight_labels": 0.15, "short_horizon": 0.15}
+RARE: Final = {"brute_force": 1.0, "crashes": 0.95, "long": 0.3, "rewrites": 0.3, "tight_labels": 0.15, "short_horizon": 0.15}
 """How likely a class is on, where it is not the usual 0.7."""
 
 ACTIONS_MIN, ACTIONS_MAX = 15, 60

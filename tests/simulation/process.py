@@ -134,8 +134,7 @@ class Process:
             self._directory = self._fresh_directory()
             for name, content in left.items():
                 (self._directory / name).write_bytes(content)
-            if self.remembers:
-                self._states = [left]
+            self.remember(durable=False)
 
     def _note_death(self) -> None:
         self._left = _read(self._directory)

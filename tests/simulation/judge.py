@@ -1,0 +1,127 @@
+"""What is right: the published figures against an engine in memory that never died and against brute force; the log
+against what was acknowledged. The judge sees the events, the configuration and the instant, and nothing of the process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
+from typing import Final, TypeAlias
+
+from oracle import oracle
+from workload import Body
+
+from agents.local.journal import Journal
+from agents.local.runner import Runner
+from flowmetrics.configuration import Configuration
+from flowmetrics.families import Family
+from flowmetrics.testing import Driver, sample_text
+
+Values: TypeAlias = dict[str, float]
+
+SHOWN_MAX: Final = 3
+"""Differences told in one message."""
+
+_TOTAL: Final = re.compile(
+    r'flowmetrics_(flow_time|flow_velocity|flow_efficiency|items_reopened|requests?_\w+){.*(item_type|channel)="all"'
+)
+"""What must be right even where labels overflow: totals of measures with one label that do not count people."""
+
+
+class Wrong(Exception):  # noqa: N818 - a verdict
+    """The engine broke a law, in words."""
+
+
+def values_of(families: Iterable[Family]) -> Values:
+    """Families as a flat mapping."""
+    return {sample_text(family.name, sample): sample.value for family in families for sample in family.samples}
+
+
+def check_figures(
+    families: Iterable[Family],
+    known: Sequence[Body],
+    now: int,
+    configuration: Configuration,
+    rng: Random,
+    brute_force: bool,
+) -> Values:
+    """Hold what is published against both judges; returns what is published."""
+    got = values_of(families)
+    driver = driven(known, now, configuration, rng)
+    truth = oracle([body.event for body in known], now, configuration) if brute_force else got
+    keep = _always if configuration.labels_max >= len(got) else _TOTAL.match
+    wrong = {name for name in got.keys() | driver.keys() if got.get(name) != driver.get(name) and keep(name)}
+    wrong |= {
+        name
+        for name in (got.keys() | truth.keys())
+        if not name.startswith("flowmetrics_kpi_") and not near(name, got, truth, configuration) and keep(name)
+    }
+    if wrong:
+        raise Wrong(_told(wrong, got, driver, truth))
+    return got
+
+
+def driven(known: Sequence[Body], now: int, configuration: Configuration, rng: Random) -> Values:
+    """What the engine in memory says of the events, in another order and in other batches."""
+    driver = Driver(configuration, now)
+    lines = [body.line for body in known]
+    rng.shuffle(lines)
+    size = rng.choice((1, 7, 1000))
+    for start in range(0, len(lines), size):
+        driver.deliver(lines[start : start + size])
+    driver.advance(now)
+    if driver.rejected:
+        raise Wrong(f"accepted by the intake, refused by the driver: {driver.rejected[0].detail}")
+    return driver.values()
+
+
+def near(name: str, got: Mapping[str, float], truth: Mapping[str, float], configuration: Configuration) -> bool:
+    """Percentiles within 1 %, ages within 1 % or one pane, all else exactly, up to the last digits of a ratio."""
+    if name not in got or name not in truth:
+        return False
+    off, want = abs(got[name] - truth[name]), abs(truth[name])
+    if name.startswith("flowmetrics_item_age_seconds"):
+        return off <= max(0.01 * want, configuration.resolution_us / 1e6)
+    if "percentile=" in name:
+        return off <= 0.01 * want + 1e-9
+    return off <= 1e-9 * max(1.0, want)
+
+
+def check_books(runner: Runner) -> None:
+    """Facts, what was emitted and panes agree."""
+    for difference in runner.audit():
+        raise Wrong(f"audit: {difference.place}: called for {difference.called_for}, found {difference.found}")
+
+
+def check_log(journal: Journal, written: Sequence[tuple[Body, int]]) -> None:
+    """The log is what was acknowledged, in order, each once for each time; what was trimmed is its beginning."""
+    held = [(line, at) for at, lines in journal.read(journal.first(), journal.end + 1) for line in lines]
+    told = [(one_line(body.line), at) for body, at in written[journal.first() :]]
+    if journal.end != len(written) or held != told:
+        raise Wrong(f"the log holds {journal.first()} to {journal.end}, {len(held)} events; {len(written)} were acknowledged")
+
+
+def check_refused(journal: Journal, refused: Sequence[tuple[str, bytes]]) -> None:
+    """What was refused can be read back, with its reason."""
+    held = [(rejection.reason.value, body) for _, _, rejection, body in journal.rejected()]
+    if held != list(refused):
+        raise Wrong(f"{len(held)} refused events can be read back, {len(refused)} were refused")
+
+
+def one_line(body: bytes) -> bytes:
+    """The body as a line of the log."""
+    return body.replace(b"\r", b" ").replace(b"\n", b" ")
+
+
+def _always(name: str) -> bool:
+    return True
+
+
+def _told(wrong: Iterable[str], got: Values, driver: Values, truth: Values) -> str:
+    names = sorted(wrong, key=lambda name: ("_kpi_" in name, name))
+    places = (f"{n} is {got.get(n)}, driver {driver.get(n)}, truth {truth.get(n)}" for n in names[:SHOWN_MAX])
+    return f"{len(names)} figures differ: {'; '.join(places)}"
+
+
+Keep: TypeAlias = Callable[[str], object]

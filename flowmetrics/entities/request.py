@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from flowmetrics.configuration import NONE, Configuration, FlowState
+from flowmetrics.configuration import Configuration, FlowState
 from flowmetrics.entities.transitions import OPEN, WHOLE, join, since_silence, steps
 from flowmetrics.entity import Contribution, Counted, Entity, Part
 from flowmetrics.events import RequestEvent, sequence_number
@@ -96,13 +96,13 @@ def read_request(
     if not history.facts:
         return None
     created_at = min(_told(other, configuration)[0].at for other in (history, *lent.values()) if other.facts)
-    story = RequestStory(created_at, created_at + configuration.horizon_us, "", NONE, False, None, None)
+    story = RequestStory(created_at, created_at + configuration.horizon_us, "", "", False, None, None)
     duplicate_of, before, was_paused, ignored_us, at = None, FlowState.NEW, False, 0, created_at
     for fact, _, state, paused in steps(_told(history, configuration), configuration):
         if was_paused:
             ignored_us += fact.at - at
         story.value_stream = fact.value_stream
-        story.channel = fact.channel or story.channel
+        story.channel = story.channel if fact.channel is None else fact.channel
         duplicate_of = fact.duplicate_of if fact.duplicate_of is not None else duplicate_of
         if state is FlowState.DONE and before is not FlowState.DONE:
             elapsed_us = fact.at - created_at - ignored_us

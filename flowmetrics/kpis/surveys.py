@@ -80,11 +80,13 @@ def mean_score(bins: Bins, survey: Survey) -> tuple[float, float, float]:
     (7.0, 1.0, 7.0)
     """
     n = sum(bins.values())
-    mean = sum((score + survey.low) * count for score, count in bins.items()) / n
+    total = sum((score + survey.low) * count for score, count in bins.items())
     if n == 1:
-        return mean, float(survey.low), float(survey.high)
-    variance = sum(count * (score + survey.low - mean) ** 2 for score, count in bins.items()) / (n - 1)
-    half = NORMAL_95 * math.sqrt(variance / n)
+        return float(total), float(survey.low), float(survey.high)
+    squares = sum((score + survey.low) ** 2 * count for score, count in bins.items())
+    mean = total / n
+    # in integers up to the last division, so that the order of the answers leaves no trace in the last digit
+    half = NORMAL_95 * math.sqrt((n * squares - total * total) / (n * n * (n - 1)))
     return mean, max(float(survey.low), mean - half), min(float(survey.high), mean + half)
 
 

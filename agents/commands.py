@@ -25,7 +25,7 @@ from agents.serving import serve
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError, OperationError, Rejection
 from flowmetrics.instants import instant_text, parse_instant
-from flowmetrics.pages import kpi_pages
+from flowmetrics.pages import documents
 from flowmetrics.settings import json_schema, read_settings
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.sources.rows import RowMapping, parse_mapping
@@ -142,14 +142,14 @@ def rejected(again: bool, configuration: Configuration) -> None:
 def generate(what: str, check: bool) -> None:
     """Write, or compare, the files that follow from the catalogue."""
     wrong = []
-    for name, text in kpi_pages().items():
+    for name, text in documents().items():
         path = Path(name)
         if check:
             wrong += [] if path.is_file() and path.read_text(encoding="utf-8") == text else [name]
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    orphans = [str(p) for p in Path("docs/kpis").glob("*.md") if str(p) not in kpi_pages()]
+    orphans = [str(p) for p in Path("docs/kpis").glob("*.md") if str(p) not in documents()]
     if check and (wrong or orphans):
         raise OperationError(f"not fresh: {', '.join(sorted([*wrong, *orphans]))}; run flowmetrics generate {what}")
 

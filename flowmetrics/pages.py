@@ -1,4 +1,4 @@
-"""A page of documentation for each KPI, made from its declaration."""
+"""The pages of documentation that are made from declarations: one for each KPI, and the configuration."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ from collections.abc import Mapping
 from flowmetrics.configuration import Configuration
 from flowmetrics.kpi import DriftAlert, Kpi
 from flowmetrics.kpis import catalogue
+from flowmetrics.settings import reference
 
-_GENERATED = "<!-- Made by `flowmetrics generate docs` from the declaration of the KPI. Change that, not this. -->"
+_GENERATED = "<!-- Made by `flowmetrics generate docs` from a declaration. Change that, not this. -->"
 
 
-def kpi_pages() -> Mapping[str, str]:
-    """Path under the project → text, for every KPI of the default configuration, and an index."""
+def documents() -> Mapping[str, str]:
+    """Path under the project → text: a page for every KPI of the default configuration, an index, and every key."""
     kpis = catalogue(Configuration())
     rows = [f"| [{kpi.name}]({kpi.name}.md) | {kpi.question} | `{kpi.metric}` |" for kpi in kpis]
     index = [_GENERATED, "# KPIs", "", "| KPI | question | metric |", "| --- | --- | --- |", *rows, ""]
+    keys = [
+        _GENERATED,
+        "# Configuration",
+        "",
+        "Every key of `flowmetrics.yaml`, all optional.",
+        "",
+        reference().strip(),
+        "",
+    ]
     return {
+        "docs/configuration.md": "\n".join(keys),
         "docs/kpis/README.md": "\n".join(index),
         **{f"docs/kpis/{kpi.name}.md": "\n".join(_page(kpi)) for kpi in kpis},
     }

@@ -10,7 +10,7 @@ from flowmetrics.entities.request import RequestFact, RequestHistory
 from flowmetrics.entities.slots import slot_begin
 from flowmetrics.entities.transitions import steps
 from flowmetrics.entities.work_item import ItemFact, ItemHistory
-from flowmetrics.entity import Contribution, History
+from flowmetrics.entity import History, Packed, unpack
 from flowmetrics.instants import SECOND_US, instant_text
 from flowmetrics.kpi import Kpi
 from flowmetrics.steps.series import SeriesTable
@@ -18,7 +18,7 @@ from flowmetrics.windowing.bins import BINS, bin_duration_us
 
 
 def explanation(
-    key: str, history: History, contributions: Mapping[str, list[Contribution]], table: SeriesTable,
+    key: str, history: History, contributions: Mapping[str, Packed], table: SeriesTable,
     kpis: tuple[Kpi, ...], configuration: Configuration,
 ) -> Iterator[str]:  # fmt: skip
     """Lines of text: facts in order, then contributions, each with the KPIs that read it."""
@@ -33,7 +33,7 @@ def explanation(
         yield f"  once named together with {', '.join(sorted(history.mentioned))}"
     yield ""
     yield "contributions (series, pane that ends at, amount):"
-    rows = [one for some in contributions.values() for one in some]
+    rows = [one for some in contributions.values() for one in unpack(some)]
     for series, cell, amount in sorted(rows, key=lambda row: (row[1], row[0])):
         yield f"  {_contribution(table.series(series), cell, amount, configuration)}"
     if not rows:

@@ -14,7 +14,7 @@ import msgspec
 
 from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration, Memo
 from flowmetrics.entities.slots import insert_slot, slot_begin, slot_of
-from flowmetrics.entity import Contribution, Counted, Entity, Part
+from flowmetrics.entity import Counted, Entity, Packed, Part
 from flowmetrics.events import ActivityEvent, CustomerEvent, EraseEvent, Event, ResponseEvent, sequence_number
 from flowmetrics.instants import DAY_US
 from flowmetrics.limits import (
@@ -78,7 +78,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
     """The facts of one person: visits by value stream, and a profile. Facts up to `erased_at` are hidden."""
 
     visits: dict[str, Visits] = {}
-    contributed: dict[Part, list[Contribution]] = {}
+    contributed: dict[Part, Packed] = {}
     latest_at: int = -1
     erased_at: int = -1
     told: Profile | None = None

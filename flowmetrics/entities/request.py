@@ -9,7 +9,7 @@ import msgspec
 
 from flowmetrics.configuration import Configuration, FlowState
 from flowmetrics.entities.transitions import OPEN, WHOLE, join, since_silence, steps
-from flowmetrics.entity import Contribution, Counted, Entity, Part
+from flowmetrics.entity import Counted, Entity, Packed, Part
 from flowmetrics.events import RequestEvent, sequence_number
 
 
@@ -34,7 +34,7 @@ class RequestHistory(msgspec.Struct, array_like=True, gc=False):
     """The facts of one request in stored order."""
 
     facts: list[RequestFact] = []
-    contributed: dict[Part, list[Contribution]] = {}
+    contributed: dict[Part, Packed] = {}
     mentioned: dict[str, int] = {}
 
     def join(self, event: RequestEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:

@@ -9,7 +9,7 @@ import msgspec
 
 from flowmetrics.configuration import UNMAPPED, Configuration, FlowState
 from flowmetrics.entities.transitions import OPEN, WHOLE, join, since_silence, steps
-from flowmetrics.entity import Contribution, Counted, Entity, Part
+from flowmetrics.entity import Counted, Entity, Packed, Part
 from flowmetrics.events import ItemEvent, sequence_number
 from flowmetrics.limits import TITLE_CHARACTERS_MAX
 
@@ -35,7 +35,7 @@ class ItemHistory(msgspec.Struct, array_like=True, gc=False):
     """The facts of one item in stored order."""
 
     facts: list[ItemFact] = []
-    contributed: dict[Part, list[Contribution]] = {}
+    contributed: dict[Part, Packed] = {}
     mentioned: dict[str, int] = {}
 
     def join(self, event: ItemEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:

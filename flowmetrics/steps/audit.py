@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from flowmetrics.entity import History
+from flowmetrics.entity import History, unpack
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.steps.tally import DROPPED, Tally
 from flowmetrics.steps.track import Track
@@ -34,7 +34,7 @@ def compare(
     for key in keys:
         history = histories[key]
         called_for = track.contributions(key, histories)
-        held = {part: contributions for part, contributions in history.contributed.items() if contributions}
+        held = {part: unpack(packed) for part, packed in history.contributed.items() if packed}
         if called_for != held:
             yield Difference(f"contributions of {key}", _size(called_for), _size(held))
         for contributions in held.values():

@@ -253,6 +253,22 @@ def test_a_customer_silent_for_too_long_has_a_new_first_day() -> None:
     assert page.count("retention_mature_users", "on", "d1") == 0
 
 
+def test_a_customer_who_was_only_elsewhere_was_not_silent() -> None:
+    """Rule 3b: the entity is the person, not the person in one value stream."""
+    events = [activity(0), activity(60 * DAY, stream="help"), activity(101 * DAY)]
+    assert at(103 * DAY, events, configuration=SHORT).count("retention_mature_users", "on", "d1") == 0
+
+
+def test_what_was_told_of_a_customer_before_a_long_silence_is_over() -> None:
+    """Rule 3b: milestones and attributes too, else a forgotten history would differ from one that is still there."""
+    events = [
+        customer(0, milestone="signed_up", segment="smb", stream="shop"),
+        customer(101 * DAY, milestone="value_reached", stream="shop"),
+    ]
+    page = at(102 * DAY, events, configuration=SHORT)
+    assert page("time_to_value", "all", "7d", "p50") is None
+
+
 def test_what_is_no_longer_kept_of_a_customer_does_not_show_in_any_order() -> None:
     """Rules 3b and 5c: bounded activity is still a function of the set."""
     page = same_in_any_order(131 * DAY, [activity(0), activity(100 * DAY), activity(131 * DAY)], SHORT)
@@ -798,6 +814,17 @@ def test_an_erase_spreads_over_the_links_known_at_its_time() -> None:
     page = same_in_any_order(2 * HOUR, events)
     assert page("nps_responses", "all", "all", "1d") == 1
     assert page("nps_score", "all", "all", "1d") == -100
+
+
+def test_an_erase_does_not_reach_an_id_whose_link_was_withdrawn_before() -> None:
+    """Rule 18: links known at its time; somebody who was unlinked is another person again."""
+    events = [
+        answer(0, 10, "b"),
+        customer(0, "a", aliases=["b"]),
+        customer(HOUR, "a", aliases=[]),
+        told("erase", 2 * HOUR, person="a"),
+    ]
+    assert same_in_any_order(3 * HOUR, events)("nps_responses", "all", "all", "1d") == 1
 
 
 def test_an_erase_does_not_reach_an_id_that_is_linked_only_later() -> None:

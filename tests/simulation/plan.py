@@ -17,7 +17,18 @@ from flowmetrics.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US
 EVENTS: Final = ("items", "requests", "activity", "customers", "answers", "others")
 """Classes of events."""
 
-HABITS: Final = ("links", "duplicates", "erasures", "late", "ahead", "edges", "imports", "repeats", "conflicts", "refused")
+HABITS: Final = (
+    "links",
+    "duplicates",
+    "erasures",
+    "late",
+    "ahead",
+    "edges",
+    "imports",
+    "repeats",
+    "conflicts",
+    "refused",
+)
 """What producers do besides."""
 
 ENGINE: Final = (
@@ -27,10 +38,18 @@ ENGINE: Final = (
 """What happens to the engine, and whether brute force judges it too."""
 
 CLASSES: Final = (*EVENTS, *HABITS, *ENGINE)
-RARE: Final = {"brute_force": 1.0, "crashes": 0.95, "long": 0.3, "rewrites": 0.3, "tight_labels": 0.15, "short_horizon": 0.15}
+RARE: Final = {
+    "brute_force": 1.0,
+    "crashes": 0.95,
+    "long": 0.3,
+    "rewrites": 0.3,
+    "tight_labels": 0.15,
+    "short_horizon": 0.15,
+}
 """How likely a class is on, where it is not the usual 0.7."""
 
-ACTIONS_MIN, ACTIONS_MAX = 15, 60
+ACTIONS_MIN: Final = 15
+ACTIONS_MAX: Final = 80
 
 _STATES: Final[Mapping[str, tuple[str, ...]]] = {
     "new": ("Backlog",),
@@ -87,7 +106,7 @@ def _often(on: frozenset[str]) -> dict[str, int]:
         "rewrite": ("rewrites", 1),
         "turn_back": ("clock_back", 1),
     }
-    always = {"deliver": 6, "step": 4, "advance": 3, "read": 1, "restart": 1}
+    always = {"deliver": 6, "step": 4, "advance": 3, "midnight": 1, "read": 1, "restart": 1}
     return always | {action: often for action, (name, often) in optional.items() if name in on}
 
 

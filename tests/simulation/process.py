@@ -1,9 +1,9 @@
 """The engine as a process that can die between any two writes: the real intake, runner and journal over one directory.
 
-    kill     the files as they are at that write, without what was not committed: as after SIGKILL
-    close    the same, but the connections are closed in order, as when an exception ends the process
-    power    the files as they were after some commit since the last durable append: as after a power cut, because
-             checkpoints need not have reached the disk
+kill     the files as they are at that write, without what was not committed: as after SIGKILL
+close    the same, but the connections are closed in order, as when an exception ends the process
+power    the files as they were after some commit since the last durable append: as after a power cut, because
+         checkpoints need not have reached the disk
 """
 
 from __future__ import annotations

@@ -151,7 +151,11 @@ class Workload:
         if drawn < 0.5 and "ahead" in on:
             return clock + rng.choice((1, SECOND_US, 5 * MINUTE_US, rng.randint(1, AHEAD_US), AHEAD_US))
         if drawn < 0.65 and "edges" in on:
-            return clock - clock % rng.choice((self._configuration.resolution_us, HOUR_US, DAY_US)) - rng.choice((0, 1, -1))
+            return (
+                clock
+                - clock % rng.choice((self._configuration.resolution_us, HOUR_US, DAY_US))
+                - rng.choice((0, 1, -1))
+            )
         return clock - rng.choice((0, 0, 1, SECOND_US, rng.randint(0, HOUR_US)))
 
     # --- what is told ---------------------------------------------------------------------------------------------
@@ -168,7 +172,19 @@ class Workload:
 
     def _item(self, at: int) -> tuple[str, Told]:
         rng = self._rng
-        states = ("Backlog", "Ready", "Doing", "Doing", "Done", "Done", "Closed", "Cancelled", "Later", "Commented", "Zzz")
+        states = (
+            "Backlog",
+            "Ready",
+            "Doing",
+            "Doing",
+            "Done",
+            "Done",
+            "Closed",
+            "Cancelled",
+            "Later",
+            "Commented",
+            "Zzz",
+        )
         told = {"item": rng.choice(("I1", "I1", "I2", "I3")), "value_stream": rng.choice(self._streams)}
         more = self._maybe(0.25, item_type=rng.choice(("Bug", "Feature", "zzz", "")), blocked=rng.random() < 0.5)
         gone = self._maybe(0.08, deleted=rng.random() < 0.6, title="t" * 300)
@@ -207,7 +223,13 @@ class Workload:
         survey = rng.choice(("nps", "nps", "csat", "ces", "enps", *(("smile",) if wild else ())))
         more = self._maybe(0.4, touchpoint=rng.choice(("u", "v", "")), segment=rng.choice(("p", "")))
         response = self._maybe(0.4, response=rng.choice(("1", "2")))
-        return "response", {**told, "survey": survey, "score": rng.randint(0, 10) if wild else rng.randint(1, 5), **more, **response}
+        return "response", {
+            **told,
+            "survey": survey,
+            "score": rng.randint(0, 10) if wild else rng.randint(1, 5),
+            **more,
+            **response,
+        }
 
     def _erase(self, at: int) -> tuple[str, Told]:
         return "erase", {"person": self._person(at)}
@@ -217,5 +239,9 @@ class Workload:
         journey = {"customer": self._person(at), "journey": "j", "touchpoint": "u"}
         more = ({"id": "1"}, {"measure": "leads", "amount": 2}, journey)
         return self._rng.choice(
-            (("deployment", {**stream, **more[0]}), ("business", {**stream, **more[1]}), ("touchpoint", {**stream, **more[2]}))
+            (
+                ("deployment", {**stream, **more[0]}),
+                ("business", {**stream, **more[1]}),
+                ("touchpoint", {**stream, **more[2]}),
+            )
         )

@@ -25,14 +25,18 @@ class HotHistories(dict[str, History]):
     """Histories by key; what is not in memory is read from the journal, and a key never seen gets a fresh one.
 
     Two generations bound the memory: when the young one is full it becomes the old one, and what is touched again
-    comes back from there. What was changed must be committed before `age` is called.
+    comes back from there. A history counts once for every `ORDINARY_BYTES` of its stored form. What was changed must be
+    committed before `age` is called.
     """
+
+    ORDINARY_BYTES: Final = 512
 
     def __init__(self, journal: Journal, most: int) -> None:
         super().__init__()
         self._journal = journal
         self._most = most
         self._old: dict[str, History] = {}
+        self._weight = 0
         self.hits = self.misses = 0
 
     def __missing__(self, key: str) -> History:
@@ -45,6 +49,7 @@ class HotHistories(dict[str, History]):
         wanted = []
         for key in absent:
             old = self._old.pop(key, None)
+            self._weight += 1
             if old is not None:
                 self[key] = old
             else:
@@ -53,6 +58,7 @@ class HotHistories(dict[str, History]):
         self.misses += len(wanted)
         for key, body in self._journal.histories(sorted(wanted)):
             self[key] = decode_history(key, body)
+            self._weight += len(body) // self.ORDINARY_BYTES
         for key in wanted:
             if key not in self:
                 fresh: History = entity_of(key).history()
@@ -60,17 +66,21 @@ class HotHistories(dict[str, History]):
 
     def age(self) -> None:
         """Let go of what was not touched for two generations, if the young one is full."""
-        if len(self) > self._most // 2:
+        if self._weight > self._most // 2:
             self._old = dict(self)
             self.clear()
+            self._weight = 0
 
     def forget(self) -> None:
         """Let go of everything; the next reading is from the journal."""
         self._old = {}
         self.clear()
+        self._weight = 0
 
     def rows(self, keys: Iterable[str]) -> Iterator[tuple[str, int, bytes]]:
         """Key, latest instant and encoded history, as the journal stores them."""
         for key in keys:
             history = self[key]
-            yield key, history.last_at(), _encode(history)
+            body = _encode(history)
+            self._weight += len(body) // self.ORDINARY_BYTES
+            yield key, history.last_at(), body

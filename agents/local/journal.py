@@ -186,7 +186,7 @@ class Journal:
     # --- inside ---------------------------------------------------------------------------------------------------
     def _connect(self, synchronous: str) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
-        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "cache_size=-65536", "temp_store=MEMORY"):
+        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "cache_size=-32768", "temp_store=MEMORY"):
             connection.execute(f"PRAGMA {pragma}")
         return connection
 

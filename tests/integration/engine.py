@@ -178,6 +178,7 @@ class EngineProcess:
         """Whether a traceback on standard error is expected; it never is, but a test may look at it itself."""
         self._stderr = directory / "stderr.txt"
         self._process: subprocess.Popen[bytes] | None = None
+        self._code = 0
         self._said_before = 0
         self._pool = urllib3.PoolManager(retries=False, maxsize=4)
 
@@ -254,12 +255,12 @@ class EngineProcess:
         self._process.send_signal(number)
 
     def ended(self, seconds: float = PATIENCE_SECONDS) -> int:
-        """Wait for its end; the exit code."""
-        assert self._process is not None
-        code = self._process.wait(seconds)
-        self._process = None
-        self._pool.clear()
-        return code
+        """Wait for its end; the exit code, also when it was asked for before."""
+        if self._process is not None:
+            self._code = self._process.wait(seconds)
+            self._process = None
+            self._pool.clear()
+        return self._code
 
     def kill(self) -> None:
         """SIGKILL, if it runs."""

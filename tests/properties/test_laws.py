@@ -14,7 +14,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.testing import Driver
 
 kinds = pytest.mark.parametrize("kind", KINDS)
-often = settings(max_examples=2 * settings().max_examples)
+often = settings(max_examples=settings().max_examples * 3 // 2)
 
 
 def kpi_values(driver: Driver) -> dict[str, float]:

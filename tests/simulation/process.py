@@ -76,7 +76,7 @@ class Desk(Intake):
 
 @dataclass
 class Process:
-    """`journal` and `runner` are those of the living process; after a death `revive` puts the files in a new directory."""
+    """`journal` and `runner` are those of the living process; after a death what is left lies in a new directory."""
 
     root: Path
     parts: Parts

@@ -28,7 +28,7 @@ Told: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """One delivered event: its bytes, when it says that it happened, and what is wrong with it by itself, if anything."""
+    """One delivered event: its bytes, when it says that it happened, and what is wrong with it by itself, if that."""
 
     line: bytes
     at: int

@@ -28,7 +28,8 @@ from flowmetrics.errors import OperationError
 from flowmetrics.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, instant_text
 
 REFUSED_BYTES_MAX: Final = 256 * 1024
-_SHM: Final = Path("/dev/shm")  # noqa: S108 - where it exists, writing costs no disk
+_SHM: Final = Path("/dev/shm")
+"""Where it exists, writing there costs no disk."""
 
 
 class World:
@@ -177,11 +178,12 @@ class World:
         self._judge("read")
 
     def _forget(self) -> None:
-        before, first = sum(1 for _ in self.process.journal.keys()), self.process.journal.first()
+        journal = self.process.journal
+        before, first = len(list(journal.keys())), journal.first()
         self.process.runner.forget()
         self.process.remember(durable=True)
-        self.marks["forgot"] += sum(1 for _ in self.process.journal.keys()) < before
-        self.marks["trimmed"] += self.process.journal.first() > first
+        self.marks["forgot"] += len(list(journal.keys())) < before
+        self.marks["trimmed"] += journal.first() > first
         self._note("forgot")
 
     def _trim(self) -> None:
@@ -230,7 +232,7 @@ class World:
         self._note("restarted")
 
     def _reconfigure(self, otherwise: Callable[[Random, Configuration], Configuration]) -> None:
-        """Restart with another configuration, or back to the first; refused where the log would be needed and is cut."""
+        """Restart with another configuration, or the first one; refused where the log would be needed and is cut."""
         old = self.configuration
         self.configuration = self.plan.configuration if self.rng.random() < 0.3 else otherwise(self.rng, old)
         cut = self.process.journal.first() > 0
@@ -266,8 +268,8 @@ class World:
         self._revive()
         if self._judge("restarted") != shown:
             raise Wrong("another restart gave other figures")
-        if left := self.process.journal.changes():
-            raise Wrong(f"{len(left)} changes are kept that panes hold")
+        if kept := self.process.journal.changes():
+            raise Wrong(f"{len(kept)} changes are kept that panes hold")
         self.clock += self.rng.choice((MINUTE_US, DAY_US, 8 * DAY_US))
         self._judge("later")
 

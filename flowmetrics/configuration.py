@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import Final, TypeVar
 
 from flowmetrics.instants import DAY_US, MINUTE_US, Calendar
-from flowmetrics.limits import LATENESS_DAYS
 
 V = TypeVar("V")
 
@@ -245,14 +244,9 @@ class Configuration:
         return day(slot // 2 * self.grain_us) == day(other // 2 * self.grain_us)
 
     @cached_property
-    def kept_us(self) -> int:
-        """How far before its latest fact a person's activity is kept; what is older lies outside every reading."""
-        return self.horizon_us + CUSTOMER_AHEAD_US + LATENESS_DAYS * DAY_US
-
-    @cached_property
-    def kept_slots(self) -> int:
-        """`kept_us` in slots of stored activity."""
-        return 2 * self.kept_us // self.grain_us
+    def silence_us(self) -> int:
+        """A person silent for longer begins anew: what they contributed before lies outside every reading."""
+        return self.horizon_us + CUSTOMER_AHEAD_US
 
     @property
     def longest_us(self) -> int:

@@ -34,6 +34,9 @@ FEATURES_PER_CUSTOMER_MAX: Final = 256
 LATENESS_DAYS: Final = 30
 """G of `docs/ARCHITECTURE.md`: a fact later than this can join a history that was already forgotten."""
 
+SLOTS_PER_STREAM_MAX: Final = 4096
+"""First and last activity of a day kept per customer and value stream: five years and a half of every day."""
+
 # --- labels -------------------------------------------------------------------------------------------------------
 LABEL_CHARACTERS_MAX: Final = 128
 """A label value; longer ones are cut, so that a stack trace sent as a feature name cannot fill the page."""

@@ -256,13 +256,15 @@ class World:
 
     @cached_property
     def erasures(self) -> list[tuple[set[str], int]]:
-        """Whom each erase concerns, by the links known at its time."""
-        done: list[tuple[set[str], int]] = []
-        for erase in sorted((f for f in self.facts if f.kind == "erase"), key=lambda f: f.at):
-            known = [f for f in self.facts if f.at <= erase.at and f.kind != "erase" and not hidden(f, done)]
-            group = next((g for g in groups_of(known) if erase.told["person"] in g), {erase.told["person"]})
-            done.append((group, erase.at))
-        return done
+        """Whom each erase concerns: everybody linked by what was told up to its time, withdrawn or not."""
+        erasures = []
+        for erase in (f for f in self.facts if f.kind == "erase"):
+            group = {erase.told["person"]}
+            links = [{name_of(f), *f.told["aliases"]} for f in self.facts if f.at <= erase.at and f.told.get("aliases")]
+            for _ in links:
+                group = group.union(*(link for link in links if link & group))
+            erasures.append((group, erase.at))
+        return erasures
 
     @cached_property
     def people(self) -> list[list[Fact]]:

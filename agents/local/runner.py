@@ -18,13 +18,14 @@ import msgspec
 
 from agents.local.histories import HotHistories
 from agents.local.journal import Checkpoint, Journal
-from flowmetrics.configuration import Configuration
+from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
 from flowmetrics.engine_metrics import EngineCounters
 from flowmetrics.errors import OperationError, Rejection
 from flowmetrics.explain import explanation
 from flowmetrics.families import Family
-from flowmetrics.instants import SECOND_US
+from flowmetrics.instants import DAY_US, SECOND_US
 from flowmetrics.kpis import selected
+from flowmetrics.limits import LATENESS_DAYS
 from flowmetrics.source import FAR_FUTURE, Timed
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.audit import Difference, compare
@@ -130,7 +131,7 @@ class Runner:
 
     def forget(self) -> None:
         """Drop histories that lie outside every reading, and the log beyond its retention."""
-        silent_us = self.configuration.horizon_us + self.configuration.kept_us
+        silent_us = 2 * self.configuration.horizon_us + CUSTOMER_AHEAD_US + LATENESS_DAYS * DAY_US
         with self.journal.checkpoint() as checkpoint:
             checkpoint.forget_histories(self.now - silent_us)
         self._histories.forget()

@@ -8,6 +8,7 @@ Each of these is a function of the set of facts, so union, order and repetition 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 import msgspec
@@ -21,6 +22,7 @@ from flowmetrics.limits import (
     ANSWERS_PER_SURVEY_MAX,
     FEATURES_PER_CUSTOMER_MAX,
     MILESTONES_PER_NAME_MAX,
+    SLOTS_PER_STREAM_MAX,
 )
 
 RECENCY: Final = "recency"
@@ -29,6 +31,9 @@ DAYS: Final = "days"
 """Facet read per value stream: the local days on which the person was active."""
 MILESTONES: Final = "milestones"
 ANSWERS: Final = "answers"
+
+NEVER_AT: Final = 2**62
+"""Where the first fact would be when there is none."""
 
 _RECENCY_OF: Final = Memo[Sequence[Part]](lambda stream: (f"{RECENCY}:{stream}",))
 _VISITS_OF: Final = Memo[Sequence[Part]](lambda stream: (f"{RECENCY}:{stream}", f"{DAYS}:{stream}"))
@@ -64,10 +69,12 @@ class Visits(msgspec.Struct, array_like=True, gc=False):
 class Profile(msgspec.Struct, array_like=True, gc=False):
     """What most customers who only act have not: attributes, milestones, answers.
 
-    `attributes`: name → (order, value) of the latest word. `milestones`: name → value stream, or "" for all of them →
-    instants, earliest first. `answers`: response id → latest version. `aliases`: (order, other ids) as last told.
+    `heard`: slots of these facts. `attributes`: name → (order, value) of the latest word. `milestones`: name → value
+    stream, or "" for all of them → instants, earliest first. `answers`: response id → latest version. `aliases`:
+    (order, other ids) as last told.
     """
 
+    heard: list[int] = []
     attributes: dict[str, tuple[Order, str]] = {}
     milestones: dict[str, dict[str, list[int]]] = {}
     answers: dict[str, Answer] = {}
@@ -79,6 +86,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
 
     visits: dict[str, Visits] = {}
     contributed: dict[Part, Packed] = {}
+    first_at: int = NEVER_AT
     latest_at: int = -1
     erased_at: int = -1
     told: Profile | None = None
@@ -110,8 +118,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         told = event.data
         if told.actor != "human" or at < _day_after(self.erased_at):
             return ()
-        if at > self.latest_at:
-            self.latest_at = at
+        anew = self._seen(at, configuration)
         stream = told.value_stream
         visits = self.visits.get(stream)
         began: Sequence[Part] = ()
@@ -123,11 +130,9 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         newest = slots[-1] if slots else -1
         parts: Sequence[Part] = ()
         if slot != newest and insert_slot(slots, slot, configuration.grain_us):
-            if slot > newest >= 0 and configuration.same_day(newest, slot):
-                parts = _RECENCY_OF[stream]
-            else:
-                parts = _VISITS_OF[stream]
-                _drop_old(slots, slots[-1] - configuration.kept_slots)
+            same_day = slot > newest >= 0 and configuration.same_day(newest, slot)
+            parts = _RECENCY_OF[stream] if same_day else _VISITS_OF[stream]
+            _bound(slots, counted)
         feature = told.feature
         if feature and slot > visits.uses.get(feature, -1):
             visits.uses[feature] = slot
@@ -135,17 +140,32 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             if len(visits.uses) > FEATURES_PER_CUSTOMER_MAX:
                 counted["histories_cut", "features"] += 1
                 del visits.uses[min(visits.uses, key=lambda name: (visits.uses[name], name))]
-        if told.segment is not None and self._set("segment", told.segment, event, at):
-            parts = self.parts()
-        return (*parts, *began) if began else parts
+        if told.segment is not None:
+            insert_slot(self.profile.heard, slot, configuration.grain_us)
+            anew |= self._set("segment", told.segment, event, at)
+        return self.parts() if anew else (*parts, *began) if began else parts
+
+    def _seen(self, at: int, configuration: Configuration) -> bool:
+        """Note that a fact was told of an instant; whether a silence may have begun, ended or moved by it."""
+        silence_us = configuration.silence_us
+        anew = self.latest_at >= 0 and not -silence_us <= at - self.latest_at <= silence_us
+        if at > self.latest_at:
+            self.latest_at = at
+        if at < self.first_at:
+            self.first_at = at
+        return anew
+
+    def _hear(self, at: int, configuration: Configuration, counted: Counted) -> bool:
+        insert_slot(self.profile.heard, slot_of(at, configuration.grain_us), configuration.grain_us)
+        _bound(self.profile.heard, counted)
+        return self._seen(at, configuration)
 
     def learn(self, event: CustomerEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join what is told about a customer."""
         if at <= self.erased_at:
             return ()
-        self.latest_at = max(self.latest_at, at)
+        changed = self._hear(at, configuration, counted)
         told = event.data
-        changed = False
         for name in ("segment", "plan", "account", "kind"):
             value = getattr(told, name)
             if value is not None:
@@ -172,7 +192,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         """Join an answer to a survey; the latest version of a response replaces it whole."""
         if at <= self.erased_at:
             return ()
-        self.latest_at = max(self.latest_at, at)
+        parts = self.parts() if self._hear(at, configuration, counted) else _OF_ALL_STREAMS[1:]
         told = event.data
         answer = Answer(
             *_event_order(event, at),
@@ -186,13 +206,13 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         answers = self.profile.answers
         held = answers.get(response)
         if held is not None and answer_order(held) >= answer_order(answer):
-            return ()
+            return parts
         answers[response] = answer
         kin = [r for r, a in answers.items() if _kind(a) == _kind(answer)]
         if len(kin) > ANSWERS_PER_SURVEY_MAX:
             counted["histories_cut", "answers"] += 1
             del answers[min(kin, key=lambda r: answer_order(answers[r]))]
-        return _OF_ALL_STREAMS[1:]
+        return parts
 
     def _set(self, name: str, value: str, event: ActivityEvent | CustomerEvent, at: int) -> bool:
         word = (_event_order(event, at), value)
@@ -214,21 +234,42 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         if at <= self.erased_at:
             return False
         self.erased_at = at
-        oldest = 2 * _day_after(at) // configuration.grain_us
+        self.cut(2 * _day_after(at) // configuration.grain_us, at + 1)
+        return True
+
+    def cut(self, oldest_slot: int, oldest_at: int) -> None:
+        """Drop activity before a slot, and what was told before an instant."""
         for visits in self.visits.values():
-            visits.slots = [slot for slot in visits.slots if slot >= oldest]
-            visits.uses = {feature: slot for feature, slot in visits.uses.items() if slot >= oldest}
-            visits.known_at = visits.known_at if visits.known_at > at else -1
-        profile = self.profile
-        profile.attributes = {n: word for n, word in profile.attributes.items() if word[0][0] > at}
+            visits.slots = [slot for slot in visits.slots if slot >= oldest_slot]
+            visits.uses = {feature: slot for feature, slot in visits.uses.items() if slot >= oldest_slot}
+            visits.known_at = visits.known_at if visits.known_at >= oldest_at else -1
+        profile = self.told
+        if profile is None:
+            return
+        profile.attributes = {n: word for n, word in profile.attributes.items() if word[0][0] >= oldest_at}
         profile.milestones = {
-            name: {v: kept for v, instants in streams.items() if (kept := [t for t in instants if t > at])}
+            name: {v: kept for v, instants in streams.items() if (kept := [t for t in instants if t >= oldest_at])}
             for name, streams in profile.milestones.items()
         }
-        profile.answers = {r: a for r, a in profile.answers.items() if a.at > at}
-        if profile.aliases is not None and profile.aliases[0][0] <= at:
+        profile.answers = {r: a for r, a in profile.answers.items() if a.at >= oldest_at}
+        if profile.aliases is not None and profile.aliases[0][0] < oldest_at:
             profile.aliases = None
-        return True
+
+    def since_silence(self, configuration: Configuration) -> CustomerHistory:
+        """The facts after the last long silence: somebody silent for longer begins anew."""
+        grain_us = configuration.grain_us
+        if self.latest_at - self.first_at + grain_us <= configuration.silence_us:
+            return self
+        heard = {slot for visits in self.visits.values() for slot in visits.slots}
+        slots = sorted(heard.union(self.profile.heard))
+        silence = 2 * configuration.silence_us // grain_us
+        start = next((after for before, after in reversed([*pairwise(slots)]) if after - before > silence), None)
+        if start is None:
+            return self
+        life = CustomerHistory()
+        life.absorb(self, configuration)
+        life.cut(start, slot_begin(start, grain_us) + start % 2)
+        return life
 
     def absorb(self, other: CustomerHistory, configuration: Configuration) -> None:
         """Join all facts of another id of the same person."""
@@ -239,7 +280,11 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
                 insert_slot(visits.slots, slot, grain_us)
             visits.uses.update({f: slot for f, slot in theirs.uses.items() if slot > visits.uses.get(f, -1)})
             visits.known_at = max(visits.known_at, theirs.known_at)
+        self.first_at = min(self.first_at, other.first_at)
+        self.latest_at = max(self.latest_at, other.latest_at)
         profile, their_profile = self.profile, other.profile
+        for slot in their_profile.heard:
+            insert_slot(profile.heard, slot, grain_us)
         for name, word in their_profile.attributes.items():
             profile.attributes[name] = max(word, profile.attributes.get(name, word))
         for name, streams in their_profile.milestones.items():
@@ -257,9 +302,9 @@ def _day_after(at: int) -> int:
     return (at // DAY_US + 1) * DAY_US
 
 
-def _drop_old(slots: list[int], oldest: int) -> None:
-    """Drop all but the latest slot before `oldest`: without it the next would pass for the first ever."""
-    while len(slots) > 1 and slots[1] < oldest:
+def _bound(slots: list[int], counted: Counted) -> None:
+    if len(slots) > SLOTS_PER_STREAM_MAX:
+        counted["histories_cut", "slots"] += 1
         del slots[0]
 
 
@@ -296,17 +341,9 @@ class CustomerStory(msgspec.Struct, gc=False):
         return word[1] if word else ""
 
     def active_days(self) -> list[int]:
-        """The local days of activity in the value stream since the last long silence, in order."""
+        """The local days of activity in the value stream, in order."""
         day, grain_us = self.configuration.calendar.day, self.configuration.grain_us
-        return list(dict.fromkeys([day(slot_begin(slot, grain_us)) for slot in self._since_silence()]))
-
-    def _since_silence(self) -> list[int]:
-        slots = self.visits.slots
-        silence = 2 * (self.configuration.horizon_us + CUSTOMER_AHEAD_US) // self.configuration.grain_us
-        if not slots or slots[-1] - slots[0] <= silence:
-            return slots
-        gaps = (i for i in range(len(slots) - 1, 0, -1) if slots[i] - slots[i - 1] > silence)
-        return slots[next(gaps, 0) :]
+        return list(dict.fromkeys([day(slot_begin(slot, grain_us)) for slot in self.visits.slots]))
 
     def milestone(self, name: str, stream: str) -> int | None:
         """The earliest milestone of a name in a value stream, or told of no stream in particular."""
@@ -324,6 +361,7 @@ def read_customer(
         for facts in (history, *lent.values()):
             union.absorb(facts, configuration)
         history = union
+    history = history.since_silence(configuration)
     return CustomerStory(history, configuration, value_stream, history.visits.get(value_stream) or _NEVER)
 
 

@@ -285,7 +285,9 @@ class EngineProcess:
         """GET a path."""
         return self.ask("GET", path)
 
-    def ask(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """One request, not repeated. Raises urllib3's errors where the engine is away."""
         got = self._pool.request(method, f"{self.url}{path}", body=body, headers=headers, timeout=PATIENCE_SECONDS)
         return Answer(got.status, got.headers, got.data)

@@ -73,7 +73,11 @@ FORMS: list[tuple[str, str, Callable[[list[Event]], bytes]]] = [
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
 @pytest.mark.parametrize(("kind", "write"), [form[1:] for form in FORMS], ids=[form[0] for form in FORMS])
 def test_events_in_every_form_are_accepted_and_counted(
-    shared: EngineProcess, request: pytest.FixtureRequest, kind: str, write: Callable[[list[Event]], bytes], packed: bool
+    shared: EngineProcess,
+    request: pytest.FixtureRequest,
+    kind: str,
+    write: Callable[[list[Event]], bytes],
+    packed: bool,
 ) -> None:
     stream = request.node.name
     events = [done(f"{stream} {n}", stream) for n in range(3)]
@@ -261,7 +265,9 @@ def test_a_body_of_another_content_type_is_refused_with_what_is_known(shared: En
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", gzip.compress(b"[]")[:-4], gzip.compress(b"[]")[:5]])
-def test_a_body_that_is_not_whole_gzip_is_refused_and_nothing_of_it_is_taken(shared: EngineProcess, body: bytes) -> None:
+def test_a_body_that_is_not_whole_gzip_is_refused_and_nothing_of_it_is_taken(
+    shared: EngineProcess, body: bytes
+) -> None:
     refusal(400, shared.send(body, Content_Encoding="gzip"), "gzip")
 
 
@@ -311,7 +317,9 @@ def test_with_the_token_events_are_taken(guarded: EngineProcess, scheme: str) ->
 
 
 def test_metrics_health_and_page_need_no_token(guarded: EngineProcess) -> None:
-    assert [guarded.get(path).status for path in ("/metrics", "/healthz", "/readyz", "/", "/api/catalogue")] == [200] * 5
+    assert [guarded.get(path).status for path in ("/metrics", "/healthz", "/readyz", "/", "/api/catalogue")] == [
+        200
+    ] * 5
 
 
 def test_a_token_file_that_is_missing_or_empty_stops_the_start(make: Make, tmp_path: Path) -> None:

@@ -63,7 +63,9 @@ def test_a_second_engine_on_a_directory_is_told_who_holds_it(make: Make) -> None
     assert second.ready().metrics().velocity() == 1, "a lock dies with its holder"
 
 
-@pytest.mark.parametrize("words", [("audit",), ("explain", "item", "A"), ("import", "events.jsonl")], ids=lambda w: w[0])
+@pytest.mark.parametrize(
+    "words", [("audit",), ("explain", "item", "A"), ("import", "events.jsonl")], ids=lambda w: w[0]
+)
 def test_a_command_that_needs_the_directory_is_told_who_holds_it(engine: EngineProcess, words: tuple[str, ...]) -> None:
     (engine.directory / "events.jsonl").write_bytes(lines([done("A")]))
     engine.run(*words).failed(1, f"process {engine.pid}", "stop it")
@@ -237,7 +239,9 @@ def test_ready_is_said_once_the_log_is_counted_and_until_then_why_not(make: Make
 
 def test_a_start_after_sigkill_keeps_the_state(make: Make) -> None:
     engine = make().ready()
-    engine.post(*(done(f"A-{n}", item_type="Bug") for n in range(50)), event("activity", customer="ann", value_stream="shop"))
+    engine.post(
+        *(done(f"A-{n}", item_type="Bug") for n in range(50)), event("activity", customer="ann", value_stream="shop")
+    )
     before = engine.shows(lambda page: (page.velocity(), page.users()), (50, 1)).kpis()
     for _ in range(3):
         engine.kill()
@@ -606,7 +610,9 @@ def test_the_client_sends_what_is_left_when_it_is_closed(engine: EngineProcess) 
 
 def test_the_client_delivers_over_kills_and_restarts_and_nothing_twice(make: Make) -> None:
     engine = make(port=free_port())
-    with Client(f"{engine.url or f'http://127.0.0.1:{port_of(engine)}'}/events", batch_events=50, attempts=20) as client:
+    with Client(
+        f"{engine.url or f'http://127.0.0.1:{port_of(engine)}'}/events", batch_events=50, attempts=20
+    ) as client:
         for turn in range(3):
             if turn == 1:
                 engine.ready()
@@ -707,7 +713,9 @@ def someone_else(status: int, body: bytes) -> Iterator[str]:
             thread.join()
 
 
-@pytest.mark.parametrize(("status", "body"), [(200, b"[]"), (200, b'"ok"'), (202, b"<html>"), (404, b"null"), (500, b"")])
+@pytest.mark.parametrize(
+    ("status", "body"), [(200, b"[]"), (200, b'"ok"'), (202, b"<html>"), (404, b"null"), (500, b"")]
+)
 def test_the_client_takes_no_answer_of_another_server_for_a_receipt(status: int, body: bytes) -> None:
     with someone_else(status, body) as url:
         client = Client(url, attempts=1)
@@ -748,5 +756,3 @@ def test_the_client_serves_several_threads(engine: EngineProcess) -> None:
 def test_the_examples_of_the_client_need_an_offset() -> None:
     with Client(f"http://127.0.0.1:{free_port()}/events") as client, pytest.raises(ValueError, match="offset"):
         sends(client, "A-1", at=datetime(2025, 3, 1))  # noqa: DTZ001
-
-

@@ -816,15 +816,18 @@ def test_an_erase_spreads_over_the_links_known_at_its_time() -> None:
     assert page("nps_score", "all", "all", "1d") == -100
 
 
-def test_an_erase_does_not_reach_an_id_whose_link_was_withdrawn_before() -> None:
-    """Rule 18: links known at its time; somebody who was unlinked is another person again."""
+def test_an_erase_reaches_an_id_whose_link_was_withdrawn_before_in_any_order() -> None:
+    """Rule 18 and docs/decisions/4-links.md: deleting cannot be undone, so it must not hang on what arrives later."""
     events = [
         answer(0, 10, "b"),
         customer(0, "a", aliases=["b"]),
         customer(HOUR, "a", aliases=[]),
         told("erase", 2 * HOUR, person="a"),
+        answer(3 * HOUR, 0, "b"),
     ]
-    assert same_in_any_order(3 * HOUR, events)("nps_responses", "all", "all", "1d") == 1
+    page = same_in_any_order(4 * HOUR, events)
+    assert page("nps_responses", "all", "all", "1d") == 1
+    assert page("nps_score", "all", "all", "1d") == -100
 
 
 def test_an_erase_does_not_reach_an_id_that_is_linked_only_later() -> None:

@@ -7,7 +7,7 @@ get whole worlds to themselves.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from random import Random
 from typing import Final
 
@@ -76,6 +76,10 @@ class Plan:
     crash: float
     batch_max: int
     actions: int
+
+    def __str__(self) -> str:
+        off = sorted(set(CLASSES) - self.on)
+        return f"{self.actions} actions {self.weights}, crash {self.crash}, without {off}, {self.configuration}"
 
 
 def draw_plan(rng: Random, without: Collection[str] = ()) -> Plan:
@@ -172,3 +176,8 @@ def store_otherwise(rng: Random, configuration: Configuration) -> Configuration:
             )
         ),
     )
+
+
+def differences(old: Configuration, new: Configuration) -> str:
+    """The names of what is not the same in two configurations."""
+    return ", ".join(field.name for field in fields(old) if getattr(old, field.name) != getattr(new, field.name))

@@ -28,7 +28,7 @@ def verdict(seed: int, without: frozenset[str] = frozenset(), trace: bool = Fals
     except Exception as error:  # noqa: BLE001 - whatever ends a world is its verdict
         wrong = str(error) if isinstance(error, Wrong) else f"{type(error).__name__}: {error}"
     if trace:
-        sys.stdout.write("\n".join([repr(world.plan), *world.trace, ""]))
+        sys.stdout.write("\n".join([str(world.plan), *world.trace, ""]))
     return seed, wrong
 
 

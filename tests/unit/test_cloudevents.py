@@ -285,7 +285,9 @@ _words = st.sampled_from(
      "2025-03-01T00:00:00Z", "2025-03-01T00:00:00", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "9" * 5000]
 )  # fmt: skip
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | _words
-_values = st.recursive(_scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
+_values = st.recursive(
+    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)
+)
 _names = sorted({"specversion", "id", "source", "type", "time", "sequence", "data", *ITEM, *ANSWER, "blocked", "title"})
 _objects = st.dictionaries(st.sampled_from(_names), _values, max_size=6)
 _mutations = st.tuples(st.sampled_from(_names), _values)

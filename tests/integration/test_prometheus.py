@@ -1,0 +1,221 @@
+"""A real Prometheus scrapes the real engine, and promtool has nothing to say about its page."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import quote
+
+import pytest
+import urllib3
+from engine import EngineProcess, Event, done, event, lines, until
+from prometheus_client.parser import text_string_to_metric_families
+
+Make: TypeAlias = Callable[..., EngineProcess]
+HOSTILE = (
+    'a"b', "a\\b", "a\nb", "a{b=\"c\"}", "\t", "ünïcödé ☃ 🦉", "a" * 5000, "# HELP x y", "\\n", "\x00\x1f\x7f", "\u2028",
+    "\ufeff", "\U0010ffff", " ", "all", "other", "none", "{}", "'", ",", "le", "NaN",
+)  # fmt: skip
+
+
+class Prometheus:
+    """A Prometheus that scrapes one engine every second."""
+
+    def __init__(self, url: str, pool: urllib3.PoolManager) -> None:
+        self._url, self._pool = url, pool
+
+    def query(self, expression: str) -> dict[str, float]:
+        """The value of each series of an instant query, by its labels as JSON."""
+        answer = self._pool.request("GET", f"{self._url}/api/v1/query?query={quote(expression)}")
+        told = json.loads(answer.data)
+        assert told["status"] == "success", told
+        return {json.dumps(one["metric"], sort_keys=True): float(one["value"][1]) for one in told["data"]["result"]}
+
+    def one(self, expression: str) -> float | None:
+        """The value of the only series of a query, None where there is none."""
+        values = list(self.query(expression).values())
+        assert len(values) < 2, values
+        return values[0] if values else None
+
+    def targets(self) -> list[dict[str, Any]]:
+        """What it says of its targets."""
+        answer = self._pool.request("GET", f"{self._url}/api/v1/targets")
+        found: list[dict[str, Any]] = json.loads(answer.data)["data"]["activeTargets"]
+        return found
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"left out: {name} is not installed on this machine")
+    return found
+
+
+@contextmanager
+def prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
+    """A Prometheus with its data in a directory, which scrapes HOST:PORT."""
+    program = tool("prometheus")
+    directory.mkdir()
+    (directory / "prometheus.yml").write_text(
+        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
+        f"scrape_configs: [{{job_name: flowmetrics, static_configs: [{{targets: ['{target}']}}]}}]\n"
+    )
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    log = directory / "log.txt"
+    with log.open("wb") as told:
+        process = subprocess.Popen(
+            [program, f"--config.file={directory / 'prometheus.yml'}", f"--storage.tsdb.path={directory / 'data'}",
+             f"--web.listen-address={url.removeprefix('http://')}"],
+            stdin=subprocess.DEVNULL, stdout=told, stderr=told, cwd=directory,
+        )  # fmt: skip
+    pool = urllib3.PoolManager(retries=False, timeout=10)
+    try:
+
+        def ready() -> bool:
+            assert process.poll() is None, log.read_text()
+            with suppress(urllib3.exceptions.HTTPError):
+                return bool(pool.request("GET", f"{url}/-/ready").status == 200)
+            return False
+
+        until(ready, "Prometheus is ready", 30)
+        yield Prometheus(url, pool)
+    finally:
+        pool.clear()
+        process.kill()
+        process.wait()
+
+
+def hostile_events() -> list[Event]:
+    """Every word that a sender chooses, with values that nobody should choose."""
+    told: list[Event] = []
+    for n, word in enumerate(HOSTILE):
+        customer = f"c{n}"
+        told += [
+            done(f"i{n}", word, item_type=word, source=word, team=word, title=word),
+            event("item", item=f"w{n}", value_stream=word, state=word, item_type=word, source=word),
+            event("request", request=f"r{n}", value_stream=word, state="Open", channel=word),
+            event("request", request=f"s{n}", value_stream="shop", state="Solved", channel=word),
+            event("activity", customer=customer, value_stream=word, feature=word, segment=word),
+            event("activity", customer=f"d{n}", value_stream="shop", feature=word, segment=word),
+            event("customer", customer=customer, milestone="signed_up", segment=word, value_stream=word, ago=90),
+            event("customer", customer=customer, milestone="value_reached", segment=word, value_stream=word),
+            event("response", respondent=customer, value_stream=word, survey="csat", score=4, touchpoint=word, segment=word),
+            event("response", respondent=customer, value_stream="shop", survey="nps", score=9, touchpoint=word, segment=word),
+        ]
+    return told
+
+
+def checked(page: str) -> None:
+    """promtool says nothing whatever of a page."""
+    found = subprocess.run([tool("promtool"), "check", "metrics"], input=page.encode(), capture_output=True, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
+
+
+def test_prometheus_scrapes_the_engine_and_answers_with_what_was_posted(make: Make, tmp_path: Path) -> None:
+    engine = make().ready()
+    engine.post(*(done(f"A-{n}", item_type="Bug") for n in range(7)), *(done(f"B-{n}") for n in range(4)))
+    engine.post(*(event("activity", customer=f"c{n}", value_stream="shop") for n in range(5)))
+    engine.shows(lambda page: (page.velocity(), page.users()), (11, 5))
+    with prometheus(tmp_path / "prometheus", engine.url.removeprefix("http://")) as scraper:
+        begun = time.monotonic()
+        velocity = 'flowmetrics_flow_velocity_items{value_stream="shop",window="1d",item_type="%s"}'
+        until(lambda: scraper.one(velocity % "all") == 11, "Prometheus has scraped", 15)
+        assert time.monotonic() - begun < 15
+        assert scraper.one(velocity % "defect") == 7
+        assert scraper.one('flowmetrics_active_users{window="7d"}') == 5
+        assert scraper.one("flowmetrics_engine_ready") == 1
+        assert scraper.one('flowmetrics_kpi_value{kpi="flow_velocity",item_type="all",window="30d"}') == 11
+        assert scraper.one("sum(flowmetrics_events_accepted_total)") == 16
+        engine.post(done("C-1"))
+        until(lambda: scraper.one(velocity % "all") == 12, "the next scrape shows the next event", 15)
+        ((health, said),) = [(one["health"], one["lastError"]) for one in scraper.targets()]
+        assert (health, said) == ("up", "")
+
+
+def test_prometheus_takes_every_sample_of_a_page_with_hostile_words(make: Make, tmp_path: Path) -> None:
+    engine = make().ready()
+    engine.post(*hostile_events())
+    page = engine.shows(lambda page: page.total("events_accepted_total"), 10 * len(HOSTILE)).text
+    samples = sum(len(family.samples) for family in text_string_to_metric_families(page))
+    with prometheus(tmp_path / "prometheus", engine.url.removeprefix("http://")) as scraper:
+        until(lambda: scraper.one("scrape_samples_scraped"), "Prometheus has scraped", 15)
+        assert (scraper.one("up"), scraper.one("scrape_samples_scraped")) == (1, samples), scraper.targets()
+        for word in ('a"b', "a\\b", "a\nb", "ünïcödé ☃ 🦉"):
+            labels = f'value_stream={json.dumps(word, ensure_ascii=False)},item_type="all",window="1d"'
+            assert scraper.one(f"flowmetrics_flow_velocity_items{{{labels}}}") == 1
+
+
+def test_promtool_has_nothing_to_say_about_a_page_of_everything(make: Make) -> None:
+    engine = make("eligible: {search: {segment: enterprise}}\nsurveys: {smiles: {scale: [1, 3], better: low}}").ready()
+    checked(engine.get("/metrics").text)
+    told = [
+        *(event("item", item=f"A-{n}", value_stream="shop", state=state, item_type=kind, ago=600 - i)
+          for n, kind in enumerate(("Bug", "Story", "Security", "Chore", "Whatever"))
+          for i, state in enumerate(("Backlog", "Ready", "Doing", "Done", "Doing", "Done", "Unheard of"))),
+        *(event("item", item=f"O-{n}", value_stream="shop", state="Doing", ago=60) for n in range(3)),
+        *(event("request", request=f"R-{n}", value_stream="shop", state=state, channel="web", ago=600 - i)
+          for n in range(40) for i, state in enumerate(("Open", "Solved", "Open", "Solved")[: n % 4 + 1])),
+        *(event("response", respondent=f"c{n}", value_stream="shop", survey=survey, score=1 + n % 3, touchpoint="cart")
+          for n in range(40) for survey in ("nps", "enps", "csat", "ces", "smiles")),
+        *(event("customer", customer=f"c{n}", milestone=m, segment="enterprise", value_stream="shop", ago=ago)
+          for n in range(40) for m, ago in (("signed_up", 9 * 86400), ("value_reached", 8 * 86400))),
+        *(event("activity", customer=f"c{n}", value_stream="shop", feature="search", ago=86400 * d)
+          for n in range(40) for d in (0, 1, 7, 9)),
+    ]  # fmt: skip
+    engine.post(*told)
+    engine.send(b"nonsense")
+    page = engine.shows(
+        lambda page: (page.total("events_accepted_total"), page.total("events_rejected_total")), (len(told), 1)
+    ).text
+    names = {family.name for family in text_string_to_metric_families(page)}
+    assert {"flowmetrics_nps_score_upper", "flowmetrics_adoption_ratio", "flowmetrics_unmapped"} <= names
+    assert {"flowmetrics_retention_ratio", "flowmetrics_time_to_value_seconds", "flowmetrics_smiles_score"} <= names
+    checked(page)
+
+
+def test_promtool_has_nothing_to_say_about_hostile_words(make: Make) -> None:
+    engine = make("labels: {max_per_metric: 5}").ready()
+    engine.post(*hostile_events())
+    checked(engine.shows(lambda page: page.total("events_accepted_total"), 10 * len(HOSTILE)).text)
+
+
+def test_a_scrape_may_be_packed_and_says_what_it_is(make: Make) -> None:
+    engine = make().ready()
+    engine.post(*(done(f"A-{n}") for n in range(3)))
+    engine.shows(lambda page: page.velocity(), 3)
+    packed = engine.ask("GET", "/metrics", headers={"Accept-Encoding": "gzip"})
+    plain = engine.get("/metrics")
+    assert plain.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert packed.headers["Content-Type"] == plain.headers["Content-Type"]
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "flowmetrics_flow_velocity_items" in packed.text
+    raw = urllib3.request(
+        "GET", f"{engine.url}/metrics", headers={"Accept-Encoding": "gzip"}, decode_content=False, retries=False
+    )
+    assert "flowmetrics_flow_velocity_items" in gzip.decompress(raw.data).decode()
+    checked(plain.text)
+
+
+def test_the_openmetrics_of_a_replay_become_blocks_that_prometheus_can_answer_from(make: Make, tmp_path: Path) -> None:
+    engine = make()
+    path = engine.directory / "events.jsonl"
+    path.write_bytes(lines([*hostile_events(), *(done(f"A-{n}") for n in range(3))]))
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    text = engine.run("replay", path, "--at", "2025-01-01T00:00:00Z", "--at", at, "--format", "openmetrics").well().out
+    (tmp_path / "history.txt").write_text(text, newline="")
+    made = subprocess.run(
+        [tool("promtool"), "tsdb", "create-blocks-from", "openmetrics", tmp_path / "history.txt", tmp_path / "blocks"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert list((tmp_path / "blocks").glob("*/meta.json"))

@@ -10,6 +10,7 @@ import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -71,6 +72,13 @@ def lines(events: Iterable[Event]) -> bytes:
     return b"".join(orjson.dumps(one) + b"\n" for one in events)
 
 
+def free_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
 class Answer:
     """What the engine answered to a request."""
 
@@ -129,6 +137,11 @@ class Metrics:
         """Everything but what the engine says about itself and what moves with time alone."""
         wanted = ("flowmetrics_flow_", "flowmetrics_requests_", "flowmetrics_active_", "flowmetrics_nps_")
         return {f"{n} {sorted(labels)}": v for (n, labels), v in self._values.items() if n.startswith(wanted)}
+
+
+def series(name: str, **labels: str) -> str:
+    """How `Metrics.kpis` names a series."""
+    return f"flowmetrics_{name} {sorted(labels.items())}"
 
 
 class Finished:
@@ -221,7 +234,7 @@ class EngineProcess:
             assert match or self.runs, f"it ended with {self.ended()}: {self.said}"
             return match[1] if match else None
 
-        self.url = until(address, "the engine listens", START_SECONDS)
+        self.url = until(address, "the engine listens", START_SECONDS) or ""
         return self.url
 
     def ready(self) -> Self:

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: what was acknowledged counts once, what was sent twice counts once, what was refused is kept."""
+"""SIGKILL at any moment: what was acknowledged counts, what was sent twice counts once, what was refused is kept."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 import pytest
@@ -97,7 +97,7 @@ class Producer:
         ahead = self._dice.random() < 0.1  # some lie ahead, and wait in the store until their time has come
         ago = self._dice.uniform(-1.5, 0) if ahead else self._dice.uniform(0, 3000)
         kind = self._dice.choice(("item", "request", "activity", "reopened"))
-        told = {"ago": ago, "source": self._name}
+        told: dict[str, Any] = {"ago": ago, "source": self._name}
         if kind == "item":
             yield done(key, stream, item_type="Bug", **told)
         elif kind == "request":

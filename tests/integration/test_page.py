@@ -1,4 +1,4 @@
-"""The live page of the real engine in a real browser: what was posted is what is shown, and nothing leaves the origin."""
+"""The live page of the real engine in a real browser: it shows what was posted, and nothing leaves the origin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import pytest
 import pytest_asyncio
-from engine import EngineProcess, done, event
+from engine import EngineProcess, done, event, free_port
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -124,7 +124,10 @@ async def test_no_request_leaves_the_origin_and_every_answer_carries_the_policy(
 
 
 async def test_a_hostile_word_is_shown_as_text(engine: EngineProcess, page: Page, watched: Watched) -> None:
-    engine.post(done("A-1", HOSTILE, item_type=HOSTILE), event("activity", customer=HOSTILE, value_stream=HOSTILE, feature=HOSTILE))
+    engine.post(
+        done("A-1", HOSTILE, item_type=HOSTILE),
+        event("activity", customer=HOSTILE, value_stream=HOSTILE, feature=HOSTILE),
+    )
     engine.shows(lambda page: page.velocity(HOSTILE), 1)
     await opened(page, engine)
     await shows(page, "flow_velocity", "1")
@@ -134,8 +137,6 @@ async def test_a_hostile_word_is_shown_as_text(engine: EngineProcess, page: Page
 
 
 async def test_the_page_comes_back_by_itself_after_a_kill_with_what_happened_meanwhile(make: Make, page: Page) -> None:
-    from test_process import free_port
-
     engine = make(port=free_port()).ready()
     engine.post(done("A-1"))
     await opened(page, engine)
@@ -143,8 +144,6 @@ async def test_the_page_comes_back_by_itself_after_a_kill_with_what_happened_mea
     engine.kill()
     await expect(page.locator("body")).to_have_attribute("data-state", "disconnected", timeout=PATIENCE_MS)
     await expect(page.locator("#notice")).to_contain_text("not current")
-    events = engine.directory / "meanwhile.jsonl"
-    events.write_bytes(b"")
     engine.ready()
     engine.post(done("A-2"), done("A-3"))
     await expect(page.locator("body")).to_have_attribute("data-state", "live", timeout=PATIENCE_MS)
@@ -167,5 +166,3 @@ async def test_the_files_of_the_page_are_served_as_what_they_are(engine: EngineP
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert engine.get("/__init__.py").status == 404
     assert engine.get("/vendor/../../serving.py").status == 404
-
-

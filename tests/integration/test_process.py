@@ -24,7 +24,20 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import urllib3
-from engine import STOP_SECONDS, Answer, EngineProcess, Event, chunks, command, done, event, lines, until
+from engine import (
+    STOP_SECONDS,
+    Answer,
+    EngineProcess,
+    Event,
+    chunks,
+    command,
+    done,
+    event,
+    free_port,
+    lines,
+    series,
+    until,
+)
 
 from agents.client import Client, DeliveryError
 from agents.local.journal import Journal
@@ -32,12 +45,6 @@ from agents.local.journal import Journal
 Make: TypeAlias = Callable[..., EngineProcess]
 DATABASE = "flowmetrics.db"
 TYPE = "flowmetrics.item.v1"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def fails_to_start(engine: EngineProcess, code: int, *words: str) -> None:
@@ -545,9 +552,9 @@ def test_a_mapped_file_imported_twice_gives_the_same_numbers(make: Make, ending:
     path = write(engine.directory / f"rows.{ending}", table())
     assert "6000 events are in the log" in engine.run("import", path, "--map", "map.yaml").well().err
     first = of_imports(engine)
-    velocity = f"flowmetrics_flow_velocity_items {sorted({'value_stream': 'shop', 'item_type': 'all', 'window': '1d'}.items())}"
-    users = f"flowmetrics_active_users {sorted({'value_stream': 'shop', 'window': '1d'}.items())}"
-    assert (first[velocity], first[users]) == (1000, 77)
+    day = {"value_stream": "shop", "window": "1d"}
+    assert first[series("flow_velocity_items", **day, item_type="all")] == 1000
+    assert first[series("active_users", **day)] == 77
     engine.run("import", path, "--map", "map.yaml").well()
     engine.run("audit").well()
     assert of_imports(engine) == first
@@ -679,10 +686,10 @@ def test_the_client_raises_when_nobody_answers(make: Make) -> None:
 def test_the_client_shows_its_token_and_is_told_when_it_is_wrong(make: Make, tmp_path: Path) -> None:
     (tmp_path / "token").write_text("right\n")
     engine = make(f'http: {{listen: "127.0.0.1:0", token_file: {tmp_path / "token"}}}').ready()
-    with Client(f"{engine.url}/events", token="right") as client:  # noqa: S106
+    with Client(f"{engine.url}/events", token="right") as client:
         sends(client, "A-1")
     engine.shows(lambda page: page.velocity(), 1)
-    client = Client(f"{engine.url}/events", token="wrong")  # noqa: S106
+    client = Client(f"{engine.url}/events", token="wrong")
     sends(client, "A-2")
     with pytest.raises(DeliveryError, match="401"):
         client.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +15,13 @@ from urllib.parse import quote
 
 import pytest
 import urllib3
-from engine import EngineProcess, Event, done, event, lines, until
+from engine import EngineProcess, Event, done, event, free_port, lines, until
 from prometheus_client.parser import text_string_to_metric_families
 
 Make: TypeAlias = Callable[..., EngineProcess]
 HOSTILE = (
-    'a"b', "a\\b", "a\nb", "a{b=\"c\"}", "\t", "ünïcödé ☃ 🦉", "a" * 5000, "# HELP x y", "\\n", "\x00\x1f\x7f", "\u2028",
-    "\ufeff", "\U0010ffff", " ", "all", "other", "none", "{}", "'", ",", "le", "NaN",
+    'a"b', "a\\b", "a\nb", "a{b=\"c\"}", "\t", "ünïcödé ☃ 🦉", "a" * 5000, "# HELP x y", "\\n", "\x00\x1f\x7f",
+    "\u2028", "\ufeff", "\U0010ffff", " ", "all", "other", "none", "{}", "'", ",", "le", "NaN",
 )  # fmt: skip
 
 
@@ -68,9 +67,7 @@ def prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
         "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
         f"scrape_configs: [{{job_name: flowmetrics, static_configs: [{{targets: ['{target}']}}]}}]\n"
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     log = directory / "log.txt"
     with log.open("wb") as told:
         process = subprocess.Popen(
@@ -109,15 +106,33 @@ def hostile_events() -> list[Event]:
             event("activity", customer=f"d{n}", value_stream="shop", feature=word, segment=word),
             event("customer", customer=customer, milestone="signed_up", segment=word, value_stream=word, ago=90),
             event("customer", customer=customer, milestone="value_reached", segment=word, value_stream=word),
-            event("response", respondent=customer, value_stream=word, survey="csat", score=4, touchpoint=word, segment=word),
-            event("response", respondent=customer, value_stream="shop", survey="nps", score=9, touchpoint=word, segment=word),
+            event(
+                "response",
+                respondent=customer,
+                value_stream=word,
+                survey="csat",
+                score=4,
+                touchpoint=word,
+                segment=word,
+            ),
+            event(
+                "response",
+                respondent=customer,
+                value_stream="shop",
+                survey="nps",
+                score=9,
+                touchpoint=word,
+                segment=word,
+            ),
         ]
     return told
 
 
 def checked(page: str) -> None:
     """promtool says nothing whatever of a page."""
-    found = subprocess.run([tool("promtool"), "check", "metrics"], input=page.encode(), capture_output=True, check=False)
+    found = subprocess.run(
+        [tool("promtool"), "check", "metrics"], input=page.encode(), capture_output=True, check=False
+    )
     assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
 
 

@@ -193,8 +193,8 @@ class Life:
         try:
             self.revive()
         except Died:
-            if self.rng.random() < 0.5:
-                self.configuration = old
+            if self.rng.random() < 0.6:
+                self.configuration = old  # the operator takes it back
             raise
         except OperationError:
             if not cut:

@@ -106,11 +106,11 @@ def _often(on: frozenset[str]) -> dict[str, int]:
         "forget": ("forgets", 1),
         "trim": ("trims", 1),
         "pardon": ("pardons", 1),
-        "rebuild": ("rebuilds", 1),
+        "rebuild": ("rebuilds", 2),
         "rewrite": ("rewrites", 1),
         "turn_back": ("clock_back", 1),
     }
-    always = {"deliver": 6, "step": 4, "advance": 3, "midnight": 1, "read": 1, "restart": 1}
+    always = {"deliver": 5, "step": 4, "advance": 3, "midnight": 1, "read": 1, "restart": 1}
     return always | {action: often for action, (name, often) in optional.items() if name in on}
 
 
@@ -151,6 +151,7 @@ def read_otherwise(rng: Random, configuration: Configuration) -> Configuration:
         **rng.choice(
             (
                 {"value_streams": _streams(rng)},
+                {"value_streams": _streams(rng), "timezone": "Asia/Tokyo"},
                 {"timezone": rng.choice(("UTC", "Asia/Tokyo", "America/Havana"))},
                 {"windows_us": (15 * MINUTE_US, DAY_US)},
                 {"percentiles": (1, 50, 100)},

@@ -77,11 +77,14 @@ class World(Life):
 
     def _aim(self) -> None:
         """At one of the next writes, or at the next of a name: the rare ones would seldom be hit else."""
-        names = sorted(self.faults.writes)
-        if names and self.rng.random() < 0.4:
-            self.faults.aim(self.rng.choice((1, 1, 2)), self.rng.choice(names))
+        rng, names = self.rng, sorted(self.faults.writes)
+        kind = rng.random()
+        if kind < 0.3 and names:
+            self.faults.aim(rng.choice((1, 1, 2)), rng.choice(names))
+        elif kind < 0.5:
+            self.faults.aim(rng.choice((1, 2, 3)), "commit")
         else:
-            self.faults.aim(self.rng.choice((1, 1, 2, 3, 4, 5, 6, 7, 9, 12)))
+            self.faults.aim(rng.choice((1, 1, 2, 3, 4, 5, 6, 7, 9, 12)))
 
     def _bury(self, action: str, write: str) -> None:
         how = self.rng.choice([how for how, needed in DEATHS.items() if needed in self.plan.on])

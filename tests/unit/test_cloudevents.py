@@ -282,7 +282,8 @@ def test_a_body_that_is_not_utf_8_is_refused_wherever_the_bad_bytes_are() -> Non
 
 _words = st.sampled_from(
     ["", "1.0", "1", "s", "shop", "Done", "nps", "flowmetrics.item.v1", "flowmetrics.response.v1", "x",
-     "2025-03-01T00:00:00Z", "2025-03-01T00:00:00", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "9" * 5000]
+     "2025-03-01T00:00:00Z", "2025-03-01T00:00:00", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59",
+     "9" * 5000]
 )  # fmt: skip
 _scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | _words
 _values = st.recursive(

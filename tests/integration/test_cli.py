@@ -1,0 +1,372 @@
+"""The command line as people type it: help with examples, exit codes, and what each command prints."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine import COMMAND, EngineProcess, Event, Finished, command, done, lines, until
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+
+from flowmetrics import __version__
+
+COMMANDS = ("demo", "run", "import", "replay", "audit", "explain", "rejected", "generate", "validate")
+NOON = "2025-03-01T12:00:00Z"
+MAP = """
+events:
+  - type: flowmetrics.item.v1
+    source: board
+    time: {from: at, format: iso}
+    data: {item: "${key}", value_stream: shop, item_type: "${type}", state: "${state}"}
+"""
+
+
+def told(kind: str, time: str, number: int, **data: object) -> Event:
+    """A native event with everything given."""
+    name = f"flowmetrics.{kind}.v1"
+    return {"specversion": "1.0", "id": str(number), "source": "s", "type": name, "time": time, "data": data}
+
+
+def a_morning() -> list[Event]:
+    """The worked examples of flow time and requests: one bug in three hours, one ticket in two."""
+    bug = {"item": "A-1", "value_stream": "shop"}
+    ticket = {"request": "R-1", "value_stream": "shop", "channel": "email"}
+    return [
+        told("item", "2025-03-01T08:00:00Z", 1, **bug, state="Backlog", item_type="Bug", title="It is slow"),
+        told("item", "2025-03-01T09:00:00Z", 2, **bug, state="Ready"),
+        told("item", "2025-03-01T11:00:00Z", 3, **bug, state="In Progress"),
+        told("item", NOON, 4, **bug, state="Done"),
+        told("request", "2025-03-01T08:00:00Z", 5, **ticket, state="Open", customer="ann"),
+        told("request", "2025-03-01T10:00:00Z", 6, **ticket, state="Solved"),
+        told("activity", "2025-03-01T10:30:00Z", 7, customer="ann", value_stream="shop", feature="search"),
+        told("response", "2025-03-01T10:40:00Z", 8, respondent="ann", value_stream="shop", survey="nps", score=10),
+    ]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A directory with a morning of events, in which commands are typed."""
+    (tmp_path / "events.jsonl").write_bytes(lines(a_morning()))
+    return tmp_path
+
+
+def run(folder: Path, *words: str | Path) -> Finished:
+    return command(*words, cwd=folder)
+
+
+def values(finished: Finished, name: str, **labels: str) -> dict[str, float]:
+    """The value at each instant of one series that replay printed as JSON."""
+    wanted = (f"flowmetrics_{name}", {"value_stream": "shop", **labels})
+    return {row["at"]: row["value"] for row in finished.well().rows if (row["name"], row["labels"]) == wanted}
+
+
+# --- help and wrong use ----------------------------------------------------------------------------------------------
+
+
+def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version").well().out == f"flowmetrics, version {__version__}\n"
+
+
+def test_help_names_every_command_and_where_to_start(tmp_path: Path) -> None:
+    text = run(tmp_path, "--help").well().out
+    assert "Start here" in text
+    assert re.findall(r"^  (\w+)  ", text.partition("Commands:")[2], re.M) == sorted(COMMANDS)
+    assert run(tmp_path, "-h").well().out == text
+    assert not any(tmp_path.iterdir()), "help writes nothing"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_shows_an_example_that_can_be_typed(tmp_path: Path, name: str) -> None:
+    text = run(tmp_path, name, "--help").well().out
+    assert text.startswith(f"Usage: flowmetrics {name}")
+    examples = re.findall(rf"^ +(flowmetrics {name}.*)$", text.partition("Example")[2], re.M)
+    assert examples
+    known = set(re.findall(r"--[a-z]+", text))
+    assert {word for example in examples for word in re.findall(r"--[a-z]+", example)} <= known
+
+
+WRONG_USE = {
+    "no such command": ["fly"],
+    "no such option": ["run", "--fast"],
+    "replay without --at": ["replay", "events.jsonl"],
+    "replay without a file": ["replay", "--at", NOON],
+    "replay at no time": ["replay", "events.jsonl", "--at", "noon"],
+    "replay at a time without an offset": ["replay", "events.jsonl", "--at", "2025-03-01T12:00:00"],
+    "replay in an unknown format": ["replay", "events.jsonl", "--at", NOON, "--format", "xml"],
+    "a file that is not there": ["replay", "nowhere.jsonl", "--at", NOON],
+    "a file of an unknown kind": ["import", "flowmetrics.exe"],
+    "a mapping that is not there": ["import", "events.jsonl", "--map", "nowhere.yaml"],
+    "a configuration that is not there": ["audit", "--config", "nowhere.yaml"],
+    "explain of an unknown kind": ["explain", "team", "A-1"],
+    "explain without a key": ["explain", "item"],
+    "validate without a file": ["validate"],
+    "generate of something unknown": ["generate", "poems"],
+}
+
+
+@pytest.mark.parametrize("words", WRONG_USE.values(), ids=WRONG_USE)
+def test_wrong_use_ends_with_two_and_a_message(folder: Path, words: list[str]) -> None:
+    finished = run(folder, *words).failed(2)
+    assert finished.err
+    assert finished.out == ""
+    assert not (folder / "flowmetrics-data").exists(), "a command that was typed wrong writes nothing"
+
+
+def test_a_configuration_in_the_current_directory_is_used_and_its_mistakes_stop_every_command(folder: Path) -> None:
+    (folder / "flowmetrics.yaml").write_text("windows: [1d]\nhorizn: 90d\n")
+    for words in (
+        ["run"],
+        ["audit"],
+        ["rejected"],
+        ["import", "events.jsonl"],
+        ["replay", "events.jsonl", "--at", NOON],
+    ):
+        run(folder, *words).failed(2, 'flowmetrics.yaml:2: "horizn"', 'Did you mean "horizon"?')
+    (folder / "flowmetrics.yaml").write_text("windows: [2d]\n")
+    finished = run(folder, "replay", "events.jsonl", "--at", NOON)
+    assert values(finished, "flow_velocity_items", item_type="all", window="2d") == {NOON: 1}
+    assert values(finished, "flow_velocity_items", item_type="all", window="1d") == {}
+
+
+# --- replay ----------------------------------------------------------------------------------------------------------
+
+
+def test_replay_prints_an_object_a_line_with_the_instant_as_it_was_given(folder: Path) -> None:
+    ats = ("2025-03-01T11:59:59Z", "2025-03-01T21:00:00+09:00", "2025-03-03T12:00:00Z")
+    finished = run(folder, "replay", "events.jsonl", *(word for at in ats for word in ("--at", at)))
+    assert all(list(row) == ["at", "name", "labels", "value"] for row in finished.well().rows)
+    assert {row["at"] for row in finished.rows} == set(ats)
+    day, bug = {"window": "1d"}, {"item_type": "defect"}
+    assert values(finished, "flow_velocity_items", **day, **bug) in (
+        {ats[0]: 0, ats[1]: 1, ats[2]: 0},
+        {ats[1]: 1, ats[2]: 0},
+    )
+    assert values(finished, "flow_load_items", **bug, state="active") == dict(zip(ats, (1, 0, 0), strict=True))
+    (flow_time,) = values(finished, "flow_time_seconds", **day, **bug, percentile="p50").values()
+    assert flow_time == pytest.approx(3 * 3600, rel=0.01)
+    assert values(finished, "requests_resolved", channel="email", window="1d") == dict(
+        zip(ats, (1, 1, 0), strict=False)
+    )
+    assert values(finished, "active_users", window="7d") == dict.fromkeys(ats, 1)
+    assert values(finished, "nps_responses", touchpoint="all", segment="all", window="7d") == dict.fromkeys(ats, 1)
+    assert "8 events read" in finished.err
+    assert not (folder / "flowmetrics-data").exists(), "nothing is stored"
+
+
+def test_replay_does_not_care_for_order_repetition_files_or_packing(folder: Path) -> None:
+    events = a_morning()
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(lines(events[::-2])))
+    (folder / "b.ndjson").write_bytes(lines(events[::2] + events[:3]))
+    (folder / "c.json").write_bytes(lines(events))
+    ats = ["--at", NOON, "--at", "2025-03-01T09:30:00Z"]
+    plain = run(folder, "replay", "events.jsonl", *ats).well()
+    mixed = run(folder, "replay", "b.ndjson", "c.json", "a.jsonl.gz", "events.jsonl", *ats).well()
+    assert sorted(plain.out.splitlines()) == sorted(mixed.out.splitlines())
+
+
+def test_replay_prints_openmetrics_that_reads_back_as_the_same_values(folder: Path) -> None:
+    ats = ["--at", NOON, "--at", "2025-03-02T06:00:00Z"]
+    text = run(folder, "replay", "events.jsonl", *ats, "--format", "openmetrics").well().out
+    assert text.endswith("# EOF\n")
+    read = [
+        (sample.name, tuple(sorted(sample.labels.items())), float(sample.timestamp), sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+    moments = {NOON: 1740830400.0, "2025-03-02T06:00:00Z": 1740895200.0}
+    rows = run(folder, "replay", "events.jsonl", *ats).well().rows
+    assert sorted(read) == sorted(
+        (row["name"], tuple(sorted(row["labels"].items())), moments[row["at"]], row["value"]) for row in rows
+    )
+
+
+def test_replay_says_on_standard_error_what_it_left_out(folder: Path) -> None:
+    path = folder / "events.jsonl"
+    path.write_bytes(path.read_bytes() + b"nonsense\n{}\n" + lines([told("thing", NOON, 99)]))
+    finished = run(folder, "replay", path, "--at", NOON).well()
+    assert "8 events read; refused: 1 not_cloudevent, 1 not_json, 1 unknown_type" in finished.err
+    assert values(finished, "flow_velocity_items", item_type="all", window="1d") == {NOON: 1}
+
+
+def test_replay_of_a_mapped_csv_says_the_same_as_the_native_events(folder: Path) -> None:
+    (folder / "map.yaml").write_text(MAP)
+    rows = [one for one in a_morning() if one["type"] == "flowmetrics.item.v1"]
+    cells = [f"A-1,{one['data'].get('item_type', '')},{one['data']['state']},{one['time']}" for one in rows]
+    (folder / "board.csv").write_text("\n".join(["key,type,state,at", *cells]))
+    mapped = run(folder, "replay", "board.csv", "--map", "map.yaml", "--at", NOON)
+    native = run(folder, "replay", "events.jsonl", "--at", NOON)
+    for name in ("flow_velocity_items", "flow_time_seconds", "flow_efficiency_ratio"):
+        wanted = [row for row in native.rows if row["name"] == f"flowmetrics_{name}"]
+        assert [row for row in mapped.well().rows if row["name"] == f"flowmetrics_{name}"] == wanted != []
+
+
+def test_replay_into_a_pipe_that_closes_ends_without_a_word(folder: Path) -> None:
+    ats = " ".join(f"--at 2025-03-{day:02d}T00:00:00Z" for day in range(1, 29))
+    line = f"'{COMMAND}' replay events.jsonl {ats} | head -1"
+    finished = subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=folder, capture_output=True, check=False)
+    assert finished.stdout.count(b"\n") == 1
+    assert b"Traceback" not in finished.stderr
+    assert b"Exception" not in finished.stderr
+
+
+def test_a_damaged_file_fails_with_one_and_its_name(folder: Path) -> None:
+    (folder / "cut.jsonl.gz").write_bytes(gzip.compress(lines(a_morning() * 100))[:-200])
+    run(folder, "replay", "cut.jsonl.gz", "--at", NOON).failed(1, "cut.jsonl.gz")
+    run(folder, "import", "cut.jsonl.gz").failed(1, "cut.jsonl.gz")
+
+
+# --- validate --------------------------------------------------------------------------------------------------------
+
+
+def test_validate_is_content_with_good_files_of_every_kind(folder: Path) -> None:
+    (folder / "map.yaml").write_text(MAP)
+    (folder / "good.yaml").write_text("windows: [1d, 7d]\n")
+    (folder / "board.csv").write_text(f"key,type,state,at\nA-1,Bug,Done,{NOON}\n")
+    assert "all well" in run(folder, "validate", "good.yaml", "map.yaml", "events.jsonl").well().err
+    run(folder, "validate", "board.csv", "--map", "map.yaml").well()
+    assert not (folder / "flowmetrics-data").exists()
+
+
+def test_validate_names_every_mistake_of_every_file(folder: Path) -> None:
+    (folder / "bad.yaml").write_text("widnows: [1d]\nresolution: 7m\n")
+    (folder / "map.yaml").write_text(MAP.replace("flowmetrics.item.v1", "flowmetrics.itm.v1"))
+    (folder / "bad.jsonl").write_bytes(lines(a_morning()[:1]) + b"nonsense\n" + lines([told("item", "noon", 9)]))
+    finished = run(folder, "validate", "bad.yaml", "map.yaml", "bad.jsonl", "events.jsonl")
+    finished.failed(1, 'bad.yaml:1: "widnows"', "bad.yaml:2: ", "map.yaml:3", "flowmetrics.itm.v1")
+    finished.failed(1, "bad.jsonl: event 2: not_json", "bad.jsonl: event 3: ")
+    assert "events.jsonl" not in finished.err
+    assert finished.out == ""
+
+
+def test_validate_holds_answers_against_the_surveys_of_the_configuration(folder: Path) -> None:
+    answer = told("response", NOON, 1, respondent="ann", value_stream="shop", survey="smiles", score=3)
+    (folder / "answers.jsonl").write_bytes(lines([answer]))
+    run(folder, "validate", "answers.jsonl").failed(1, "unknown_survey")
+    (folder / "flowmetrics.yaml").write_text("surveys: {smiles: {scale: [1, 3], top: 1}}\n")
+    run(folder, "validate", "answers.jsonl").well()
+
+
+def test_validate_prints_a_json_schema_for_editors(folder: Path) -> None:
+    schema: dict[str, Any] = json.loads(run(folder, "validate", "--schema").well().out)
+    assert schema["$schema"].endswith("2020-12/schema")
+    assert {"broker", "http", "windows", "value_streams", "surveys"} <= schema["properties"].keys()
+
+
+# --- a data directory ------------------------------------------------------------------------------------------------
+
+
+def test_explain_shows_facts_contributions_and_the_kpis_that_read_them(folder: Path) -> None:
+    run(folder, "import", "events.jsonl").well()
+    item = run(folder, "explain", "item", "A-1").well().out
+    assert item.startswith("item:A-1\n")
+    facts = [line for line in item.splitlines() if "2025-03-01T" in line and " = " in line]
+    assert [re.search(r"'(.+)' = (\w+)", line).groups() for line in facts] == [  # type: ignore[union-attr]
+        ("Backlog", "new"), ("Ready", "waiting"), ("In Progress", "active"), ("Done", "done"),
+    ]  # fmt: skip
+    assert "start first_committed, reopen_gap exclude" in item
+    for metric in (
+        "flowmetrics_flow_time_seconds",
+        "flowmetrics_flow_velocity_items",
+        "flowmetrics_flow_efficiency_ratio",
+    ):
+        assert metric in item
+    request = run(folder, "explain", "request", "R-1").well().out
+    assert "'Solved' = done" in request
+    assert "flowmetrics_requests_resolved" in request
+    customer = run(folder, "explain", "customer", "ann").well().out
+    assert "search" in customer
+    assert "nps 10" in customer
+    assert "flowmetrics_active_users" in customer
+
+
+def test_explain_of_what_is_not_known_fails_with_one(folder: Path) -> None:
+    run(folder, "import", "events.jsonl").well()
+    run(folder, "explain", "item", "a-1").failed(1, "item:a-1", "case-sensitive")
+    run(folder, "explain", "request", "A-1").failed(1, "request:A-1")
+
+
+def test_explain_reads_the_past_under_the_present_configuration(folder: Path) -> None:
+    run(folder, "import", "events.jsonl").well()
+    (folder / "flowmetrics.yaml").write_text('value_streams: {"*": {states: {active: [Done]}, start: created}}\n')
+    item = run(folder, "explain", "item", "A-1").well().out
+    assert "'Done' = active" in item
+    assert "'Ready' = new" in item, "no pattern matches, so nothing changes"
+    assert "start created" in item
+    assert "flow_load" in item
+
+
+def test_audit_finds_nothing_after_an_import_and_the_difference_after_tampering(folder: Path) -> None:
+    import sqlite3
+
+    (folder / "events.jsonl").write_bytes(lines([done("A-1"), done("A-2")]))
+    run(folder, "import", "events.jsonl").well()
+    assert "agree" in run(folder, "audit").well().err
+    with sqlite3.connect(folder / "flowmetrics-data" / "flowmetrics.db") as file:
+        file.execute("DELETE FROM segments")
+    file.close()
+    run(folder, "audit").failed(1, "called for", "do not agree")
+
+
+@pytest.mark.parametrize("words", [["audit"], ["rejected"], ["explain", "item", "A-1"]], ids=lambda words: words[0])
+def test_a_command_that_reads_a_directory_makes_none_where_there_is_none(folder: Path, words: list[str]) -> None:
+    (folder / "flowmetrics.yaml").write_text("broker: local://./flowmetrics-dta\n")
+    run(folder, *words).failed(1, "flowmetrics-dta")
+    assert not (folder / "flowmetrics-dta").exists()
+
+
+# --- generate --------------------------------------------------------------------------------------------------------
+
+
+def test_generated_pages_are_fresh_until_one_is_changed_lost_or_foreign(tmp_path: Path) -> None:
+    run(tmp_path, "generate", "docs", "--check").failed(1, "run flowmetrics generate docs")
+    assert not any(tmp_path.iterdir()), "a check writes nothing"
+    run(tmp_path, "generate", "docs").well()
+    pages = sorted((tmp_path / "docs" / "kpis").glob("*.md"))
+    assert len(pages) > 15
+    assert run(tmp_path, "generate", "docs", "--check").well().err == ""
+    first = {page: page.read_bytes() for page in pages}
+    run(tmp_path, "generate", "docs").well()
+    assert {page: page.read_bytes() for page in pages} == first
+
+    pages[1].write_text("changed")
+    pages[2].unlink()
+    (pages[0].parent / "of-yesterday.md").write_text("a KPI that is gone")
+    told = run(tmp_path, "generate", "docs", "--check").failed(1).err
+    assert all(name in told for name in (pages[1].name, pages[2].name, "of-yesterday.md"))
+    assert pages[3].name not in told
+
+
+# --- the demo --------------------------------------------------------------------------------------------------------
+
+
+def test_the_demo_serves_a_company_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    log = tmp_path / "log.txt"
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            [COMMAND, "demo", "--listen", "127.0.0.1:0", "--days", "2", "--seed", "3"],
+            cwd=tmp_path, stdout=said, stderr=said, env={**os.environ, "TMPDIR": str(temporary)},
+        )  # fmt: skip
+    try:
+        url = until(lambda: re.search(r"sends its last 2 days to (http://\S+)", log.read_text()), "it starts")[1]
+        engine = EngineProcess(tmp_path / "unused")
+        engine.url = url
+        until(lambda: engine.get("/readyz").status == 200, "it is ready")
+        until(lambda: (engine.metrics().users("checkout") or 0) > 5, "the company works")
+        until(lambda: "live page" in log.read_text(), "it says where to look")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in log.read_text(), log.read_text()
+    assert "nothing of it is kept" in log.read_text()
+    assert list(temporary.iterdir()) == []

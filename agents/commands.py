@@ -21,7 +21,6 @@ from agents.local.journal import Journal
 from agents.local.lock import DirectoryLock
 from agents.local.runner import Runner
 from agents.replay import Replay, json_lines, openmetrics
-from agents.serving import serve
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError, OperationError, Rejection
 from flowmetrics.instants import instant_text, parse_instant
@@ -46,6 +45,8 @@ def run(configuration: Configuration) -> None:
 
 
 async def _served(configuration: Configuration, engine: Engine) -> None:
+    from agents.serving import serve  # the web server takes half of the start-up time, and only this command needs it
+
     started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     started.add_done_callback(lambda address: _say(f"flowmetrics serves {address.result()} (metrics at /metrics)"))
     await serve(configuration, engine, started)

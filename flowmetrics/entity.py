@@ -85,7 +85,8 @@ class Entity:
         return f"{self.prefix}:{name}"
 
 
-_PACKED_FROM: Final = 5
+PACKED_FROM: Final = 5
+"""How many contributions are many."""
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Contribution]).decode
 
@@ -96,7 +97,7 @@ def pack(contributions: list[Contribution]) -> Packed:
     >>> unpack(pack([(1, 2, 3)] * 9)) == [(1, 2, 3)] * 9
     True
     """
-    return contributions if len(contributions) < _PACKED_FROM else _encode(contributions)
+    return contributions if len(contributions) < PACKED_FROM else _encode(contributions)
 
 
 def unpack(packed: Packed) -> list[Contribution]:

@@ -118,7 +118,11 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         told = event.data
         if told.actor != "human" or at < _day_after(self.erased_at):
             return ()
-        anew = self._seen(at, configuration)
+        anew = False
+        if 0 <= at - self.latest_at <= configuration.silence_us and self.latest_at >= 0:
+            self.latest_at = at
+        else:
+            anew = self._seen(at, configuration)
         stream = told.value_stream
         visits = self.visits.get(stream)
         began: Sequence[Part] = ()
@@ -126,13 +130,15 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             visits = self.visits[stream] = Visits()
             began = _OF_ALL_STREAMS[:1] if self.told else ()  # milestones told of no stream may follow it
         slots = visits.slots
-        slot = slot_of(at, configuration.grain_us)
+        grain_us = configuration.grain_us
+        slot = slot_of(at, grain_us)
         newest = slots[-1] if slots else -1
         parts: Sequence[Part] = ()
-        if slot != newest and insert_slot(slots, slot, configuration.grain_us):
+        if slot != newest and insert_slot(slots, slot, grain_us):
             same_day = slot > newest >= 0 and configuration.same_day(newest, slot)
             parts = _RECENCY_OF[stream] if same_day else _VISITS_OF[stream]
-            _bound(slots, counted)
+            if len(slots) > SLOTS_PER_STREAM_MAX:
+                _bound(slots, counted)
         feature = told.feature
         if feature and slot > visits.uses.get(feature, -1):
             visits.uses[feature] = slot
@@ -258,8 +264,6 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
     def since_silence(self, configuration: Configuration) -> CustomerHistory:
         """The facts after the last long silence: somebody silent for longer begins anew."""
         grain_us = configuration.grain_us
-        if self.latest_at - self.first_at + grain_us <= configuration.silence_us:
-            return self
         heard = {slot for visits in self.visits.values() for slot in visits.slots}
         slots = sorted(heard.union(self.profile.heard))
         silence = 2 * configuration.silence_us // grain_us
@@ -361,7 +365,8 @@ def read_customer(
         for facts in (history, *lent.values()):
             union.absorb(facts, configuration)
         history = union
-    history = history.since_silence(configuration)
+    if history.latest_at - history.first_at > configuration.silence_us - configuration.grain_us:
+        history = history.since_silence(configuration)
     return CustomerStory(history, configuration, value_stream, history.visits.get(value_stream) or _NEVER)
 
 

@@ -16,7 +16,7 @@ from flowmetrics.configuration import Configuration, Memo
 from flowmetrics.entities.customer import CUSTOMER
 from flowmetrics.entities.request import REQUEST
 from flowmetrics.entities.work_item import WORK_ITEM
-from flowmetrics.entity import Contribution, Counted, Entity, History, Part, Place, pack, unpack
+from flowmetrics.entity import PACKED_FROM, Contribution, Counted, Entity, History, Part, Place, pack, unpack
 from flowmetrics.events import CustomerEvent, EraseEvent, Event, RequestEvent
 from flowmetrics.kpi import Kpi
 from flowmetrics.source import Timed
@@ -145,13 +145,14 @@ class Track:
             for part in parts:
                 plan = plan_of[part]
                 if plan.measures:
-                    before, after = contributed.get(part, _NOTHING), pack(self._read(key, history, plan, histories))
+                    before, found = contributed.get(part, _NOTHING), self._read(key, history, plan, histories)
+                    after = found if len(found) < PACKED_FROM else pack(found)
                     if before != after:
                         contributed[part] = after
-                        for series, cell, amount in unpack(before):
+                        for series, cell, amount in before if type(before) is list else unpack(before):
                             cells = changes[series]
                             cells[cell] = cells.get(cell, 0) - amount
-                        for series, cell, amount in unpack(after):
+                        for series, cell, amount in found:
                             cells = changes[series]
                             cells[cell] = cells.get(cell, 0) + amount
 

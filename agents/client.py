@@ -109,8 +109,7 @@ class Client:
         with self._changed:
             self._raise_failures()
             self._waiting.append(orjson.dumps(event))
-            if len(self._waiting) >= self._batch_events:
-                self._changed.notify_all()
+            self._changed.notify_all()
         return name
 
     def post(self, lines: Sequence[bytes]) -> Mapping[str, Any]:
@@ -122,11 +121,12 @@ class Client:
         except urllib3.exceptions.HTTPError as error:
             raise DeliveryError(f"{self._url} cannot be reached: {error}") from None
         try:
-            receipt: Mapping[str, Any] = orjson.loads(answer.data)
+            told = orjson.loads(answer.data)
         except orjson.JSONDecodeError:
-            receipt = {}
-        if answer.status != 202 or receipt.get("rejected"):
-            refused = receipt.get("rejected") or []
+            told = None
+        receipt: Mapping[str, Any] = told if isinstance(told, dict) else {}
+        refused = receipt.get("rejected") or []
+        if answer.status != 202 or "accepted" not in receipt or refused:
             first = refused[0] if refused else receipt.get("error", "")
             raise DeliveryError(f"{self._url} answered {answer.status}; {len(refused)} refused: {first}", receipt)
         return receipt
@@ -150,8 +150,7 @@ class Client:
 
     def _raise_failures(self) -> None:
         if self._failures:
-            failures, self._failures = self._failures, []
-            raise failures[0]
+            raise self._failures.pop(0)  # one at a time: each is told
 
     def _run(self) -> None:
         while True:

@@ -62,12 +62,14 @@ def demo(listen: str, seed: int, days: int) -> None:
 def import_files(files: Sequence[Path], mapping: Path | None, configuration: Configuration) -> None:
     """Append the events of files to the log and take them, with a bar that shows bytes read."""
     refused: Counter[str] = Counter()
-    taken = 0
+    taken, rows = 0, _mapping(mapping)
+    for path in files:
+        read_events(path, rows)  # a file that cannot be read is told before anything is written
     with _data_directory(configuration, "import") as (journal, runner):
         gc.disable()
         source = CloudEvents(configuration.surveys)
         with _bar(files) as progress:
-            for batch in _batches(_events(files, _mapping(mapping), progress)):
+            for batch in _batches(_events(files, rows, progress)):
                 now, lines, rejected = clock_us(), list[bytes](), list[tuple[Rejection, bytes]]()
                 for event in batch:
                     answer = event if isinstance(event, Rejection) else source.read(event, now)
@@ -105,7 +107,7 @@ def replay(
 
 def audit(configuration: Configuration) -> None:
     """Fail where the books do not balance."""
-    with _data_directory(configuration, "audit") as (_, runner):
+    with _data_directory(configuration, "audit", must_exist=True) as (_, runner):
         differences = list(islice(runner.audit(), 100))
     for difference in differences:
         _say(f"{difference.place}: called for {difference.called_for}, found {difference.found}")
@@ -116,14 +118,14 @@ def audit(configuration: Configuration) -> None:
 
 def explain(kind: str, key: str, configuration: Configuration) -> None:
     """Print the history of one entity and what it contributes."""
-    with _data_directory(configuration, "explain") as (_, runner):
+    with _data_directory(configuration, "explain", must_exist=True) as (_, runner):
         for line in runner.explain(f"{kind}:{key}"):
             click.echo(line)
 
 
 def rejected(again: bool, configuration: Configuration) -> None:
     """Print what was refused; or judge it again under the present configuration."""
-    with _data_directory(configuration, "rejected") as (journal, runner):
+    with _data_directory(configuration, "rejected", must_exist=True) as (journal, runner):
         rows = list(journal.rejected())
         if not again:
             for number, arrived_at, rejection, body in rows:
@@ -229,9 +231,15 @@ def _bar(files: Sequence[Path]) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def _data_directory(configuration: Configuration, purpose: str) -> Iterator[tuple[Journal, Runner]]:
+def _data_directory(
+    configuration: Configuration, purpose: str, must_exist: bool = False
+) -> Iterator[tuple[Journal, Runner]]:
     _local(configuration)
     directory = directory_of(configuration.broker)
+    if must_exist and not directory.is_dir():
+        raise OperationError(
+            f"there is no {directory}; name the directory under `broker`, or start with flowmetrics run"
+        )
     with DirectoryLock(directory, purpose):
         journal = Journal(directory)
         try:

@@ -56,9 +56,10 @@ class HotHistories(dict[str, History]):
                 wanted.append(key)
         self.hits += len(keys) - len(wanted)
         self.misses += len(wanted)
-        for key, body in self._journal.histories(sorted(wanted)):
-            self[key] = decode_history(key, body)
-            self._weight += len(body) // self.ORDINARY_BYTES
+        with self._journal.told():
+            for key, body in self._journal.histories(sorted(wanted)):
+                self[key] = decode_history(key, body)
+                self._weight += len(body) // self.ORDINARY_BYTES
         for key in wanted:
             if key not in self:
                 fresh: History = entity_of(key).history()

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -45,6 +45,7 @@ CREATE TABLE segments (stream TEXT, day INTEGER, body BLOB, PRIMARY KEY (stream,
 CREATE TABLE rejected (id INTEGER PRIMARY KEY, arrived_at INTEGER, reason TEXT, detail TEXT, body BLOB);
 """
 _KEYS_A_QUERY: Final = 500
+_MEND: Final = "restore it from a backup, or move it away and import the events again"
 REJECTED_KEPT_MAX: Final = 100_000
 """Refused events kept for reading back; the oldest go first."""
 
@@ -63,7 +64,7 @@ class Journal:
         self.path = directory / FILE
         self._fault = fault
         self._writing = threading.Lock()
-        with self._told():
+        with self.told():
             directory.mkdir(parents=True, exist_ok=True)
             self._log = self._connect("FULL")
             self._state = self._connect("NORMAL")
@@ -79,7 +80,7 @@ class Journal:
     # --- log ------------------------------------------------------------------------------------------------------
     def append(self, lines: Sequence[bytes], arrived_at: int, refused: Iterable[tuple[Rejection, bytes]] = ()) -> None:
         """Append events to the log, durably, and keep what was refused. Lines must not hold a line break."""
-        with self._told(), self._writing, self._transaction(self._log):
+        with self.told(), self._writing, self._transaction(self._log):
             if lines:
                 row = (self.end, len(lines), arrived_at, b"\n".join(lines))
                 self._write(self._log, "log", "INSERT INTO log VALUES (?, ?, ?, ?)", [row])
@@ -94,7 +95,7 @@ class Journal:
 
     def read(self, position: int, most: int) -> Iterator[tuple[int, list[bytes]]]:
         """(arrival stamp, lines) from an offset on, about `most` events."""
-        with self._told():
+        with self.told():
             rows = self._state.execute(
                 "SELECT first, count, arrived_at, body FROM log WHERE first >= "
                 "(SELECT coalesce(max(first), 0) FROM log WHERE first <= ?) ORDER BY first",
@@ -112,7 +113,7 @@ class Journal:
 
     def trim(self, before: int, position: int) -> int:
         """Drop the events of the log that arrived before an instant and were taken; how many."""
-        with self._told(), self._writing, self._transaction(self._log):
+        with self.told(), self._writing, self._transaction(self._log):
             gone = "FROM log WHERE arrived_at < ? AND first + count <= ?"
             row = self._log.execute(f"SELECT coalesce(sum(count), 0) {gone}", (before, position)).fetchone()
             self._write(self._log, "trim", f"DELETE {gone}", [(before, position)])
@@ -120,18 +121,18 @@ class Journal:
 
     def first(self) -> int:
         """The offset of the first event that is still in the log."""
-        row = self._state.execute("SELECT min(first) FROM log").fetchone()
-        return self.end if row[0] is None else int(row[0])
+        first = self._select("SELECT min(first) FROM log")[0][0]
+        return self.end if first is None else int(first)
 
     def rejected(self) -> Iterator[tuple[int, int, Rejection, bytes]]:
         """(number, arrival stamp, rejection, the bytes as they came), oldest first."""
-        with self._told():
+        with self.told():
             for number, at, reason, detail, body in self._state.execute("SELECT * FROM rejected ORDER BY id"):
                 yield number, at, Rejection(Reason(reason), detail), body
 
     def drop_rejected(self, numbers: Iterable[int]) -> None:
         """Forget refused events that were taken after all."""
-        with self._told(), self._writing, self._transaction(self._log):
+        with self.told(), self._writing, self._transaction(self._log):
             rows = [(number,) for number in numbers]
             self._write(self._log, "rejected", "DELETE FROM rejected WHERE id = ?", rows)
 
@@ -139,49 +140,49 @@ class Journal:
     @contextmanager
     def checkpoint(self) -> Iterator[Checkpoint]:
         """One transaction: everything written inside is there afterwards, or nothing of it."""
-        with self._told(), self._writing, self._transaction(self._state):
+        with self.told(), self._writing, self._transaction(self._state):
             yield Checkpoint(self._state, self._write)
             self._fault("commit")
 
     def meta(self, name: str) -> bytes | None:
         """A stored word of the engine about itself."""
-        row = self._state.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return None if row is None else bytes(row[0])
+        rows = self._select("SELECT value FROM meta WHERE name = ?", (name,))
+        return bytes(rows[0][0]) if rows else None
 
     def histories(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         """(key, history) of those that are stored."""
-        with self._told():
-            for start in range(0, len(keys), _KEYS_A_QUERY):
-                some = keys[start : start + _KEYS_A_QUERY]
-                marks = ",".join("?" * len(some))
-                yield from self._state.execute(f"SELECT key, body FROM histories WHERE key IN ({marks})", some)
+        for start in range(0, len(keys), _KEYS_A_QUERY):
+            some = keys[start : start + _KEYS_A_QUERY]
+            marks = ",".join("?" * len(some))
+            yield from self._select(f"SELECT key, body FROM histories WHERE key IN ({marks})", some)
 
     def keys(self) -> Iterator[str]:
         """Every key that has a history, in order."""
         after, page = "", [""]
         while page:
             sql = "SELECT key FROM histories WHERE key > ? ORDER BY key LIMIT 10000"
-            page = [key for (key,) in self._state.execute(sql, (after,))]
+            page = [key for (key,) in self._select(sql, (after,))]
             yield from page
             after = page[-1] if page else ""
 
     def held(self, now: int) -> list[tuple[int, int, bytes]]:
         """(number, instant, event) of held events whose time has come, at most 10,000."""
         sql = "SELECT id, at, body FROM held WHERE at <= ? ORDER BY at LIMIT 10000"
-        return list(self._state.execute(sql, (now,)))
+        return self._select(sql, (now,))
 
     def series(self) -> list[tuple[int, Series, int | None]]:
         """(number, series, number it is shown under)."""
-        rows = self._state.execute("SELECT number, series, shown FROM series ORDER BY number")
-        return [(number, tuple(msgspec.msgpack.decode(series)), shown) for number, series, shown in rows]
+        rows = self._select("SELECT number, series, shown FROM series ORDER BY number")
+        with self.told():
+            return [(number, tuple(msgspec.msgpack.decode(series)), shown) for number, series, shown in rows]
 
     def segments(self) -> Iterator[tuple[int, bytes]]:
         """(day, panes) of every value stream."""
-        yield from self._state.execute("SELECT day, body FROM segments")
+        yield from self._select("SELECT day, body FROM segments")
 
     def changes(self) -> list[tuple[int, bytes]]:
         """(number, changes) that tally has not stored, in the order in which track gave them."""
-        return list(self._state.execute("SELECT id, body FROM changes ORDER BY id"))
+        return self._select("SELECT id, body FROM changes ORDER BY id")
 
     # --- inside ---------------------------------------------------------------------------------------------------
     def _connect(self, synchronous: str) -> sqlite3.Connection:
@@ -198,7 +199,7 @@ class Journal:
             raise OperationError(f"{self.path} has format {found}, this version writes {FORMAT}; use another directory")
 
     def _end(self) -> int:
-        with self._told():
+        with self.told():
             row = self._log.execute("SELECT first + count FROM log ORDER BY first DESC LIMIT 1").fetchone()
             stored = self.meta("position")
         position = msgspec.msgpack.decode(stored) if stored else 0
@@ -219,12 +220,19 @@ class Journal:
                 connection.execute("ROLLBACK")
             raise
 
+    def _select(self, sql: str, arguments: Sequence[object] = ()) -> list[Any]:
+        with self.told():
+            return self._state.execute(sql, arguments).fetchall()
+
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def told(self) -> Iterator[None]:
+        """Whatever goes wrong with the file inside is an OperationError that says what to do."""
         try:
             yield
         except sqlite3.DatabaseError as error:
             raise OperationError(_advice(self.path, error)) from error
+        except msgspec.MsgspecError as error:
+            raise OperationError(f"{self.path} is damaged ({error}); {_MEND}") from error
         except OSError as error:
             raise OperationError(
                 f"{self.path}: {error.strerror}; make the directory writable or name another"
@@ -304,7 +312,7 @@ def _advice(path: Path, error: sqlite3.Error) -> str:
     if code.startswith("SQLITE_FULL"):
         return f"{path}: the disk is full; free some space and start again, nothing that was accepted is lost"
     if code.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return f"{path} is damaged ({error}); restore it from a backup, or move it away and import the events again"
+        return f"{path} is damaged ({error}); {_MEND}"
     if code.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
         return f"{path} cannot be written ({error}); make it writable for this user or name another directory"
     if code.startswith("SQLITE_IOERR"):

@@ -77,11 +77,12 @@ class Runner:
                 timed = self._source.read(line, arrived_at)
                 if isinstance(timed, Rejection):
                     self.counters.add("events_rejected", timed.reason.value)  # only if the configuration changed since
-                elif timed[0] > self.now:
+                    continue
+                self.counters.seen(timed[1].source, timed[0], arrived_at)
+                if timed[0] > self.now:
                     hold.append((timed[0], line))
                 else:
                     batch.append(timed)
-                    self.counters.seen(timed[1].source, timed[0], arrived_at)
             position += len(lines)
         if batch or hold or position != self.position:
             self._take(batch, hold, [number for number, _, _ in due], position)
@@ -201,10 +202,11 @@ class Runner:
         numbered = self.journal.series()
         self._start(SeriesTable((number, series) for number, series, _ in numbered))
         admitted = [(number, shown) for number, _, shown in numbered if shown is not None]
-        self._tally.load(admitted, ((day, _CHANGES(body)) for day, body in self.journal.segments()))
-        for number, body in self.journal.changes():
-            self._tally.apply(_CHANGES(body))
-            self._given = number
+        with self.journal.told():
+            self._tally.load(admitted, ((day, _CHANGES(body)) for day, body in self.journal.segments()))
+            for number, body in self.journal.changes():
+                self._tally.apply(_CHANGES(body))
+                self._given = number
 
     def _reconcile(self, fingerprints: tuple[str, str]) -> None:
         """Hold the configuration against the one that shaped what is stored."""
@@ -226,7 +228,8 @@ class Runner:
 
     def _stored(self, name: str, otherwise: T) -> T:
         stored = self.journal.meta(name)
-        return msgspec.msgpack.decode(stored, type=type(otherwise)) if stored else otherwise
+        with self.journal.told():
+            return msgspec.msgpack.decode(stored, type=type(otherwise)) if stored else otherwise
 
 
 def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -16,13 +16,16 @@ from flowmetrics.configuration import Survey
 from flowmetrics.errors import Reason, Rejection, nearest
 from flowmetrics.events import EVENT_TYPES, Event, ResponseEvent, ResponseFields, sequence_number
 from flowmetrics.instants import instant_of, instant_text
-from flowmetrics.limits import AHEAD_US_MAX, EVENT_BYTES_MAX
+from flowmetrics.limits import AHEAD_US_MAX, EVENT_BYTES_MAX, NESTING_MAX
 from flowmetrics.source import Timed
 
 _decode: Final = msgspec.json.Decoder(Event).decode
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")
 _ENVELOPE: Final = ("specversion", "id", "source", "type")
 _SEQUENCE_MAX: Final = 2**63
+_CUT: Final = 200
+"""Characters of a wrong word that a detail repeats."""
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 
 
 class CloudEvents:
@@ -42,14 +45,21 @@ class CloudEvents:
         """The event with its instant, or the first reason of the closed list that applies."""
         if len(body) > EVENT_BYTES_MAX:
             return Rejection(Reason.TOO_LARGE, f"{len(body)} bytes; at most {EVENT_BYTES_MAX} are taken")
+        if body.count(b"[") + body.count(b"{") > NESTING_MAX and _nesting(body) > NESTING_MAX:
+            return Rejection(Reason.NOT_JSON, f"nested deeper than {NESTING_MAX} levels")
         try:
             event: Event = _decode(body)
+            if not body.isascii():
+                body.decode()  # the decoder does not look into fields that it skips
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _diagnose(body, str(error))
         moment = event.time
         if moment.tzinfo is None:
             return Rejection(Reason.TIME_WITHOUT_OFFSET, f"time {moment.isoformat()} has no offset; add Z or +hh:mm")
-        at = instant_of(moment)
+        try:
+            at = instant_of(moment)
+        except OverflowError:
+            return Rejection(Reason.BAD_TIME, f"time {moment.isoformat()} is outside the calendar")
         wrong = _off_bounds(event, at, arrived_at)
         if wrong is None and type(event) is ResponseEvent:
             wrong = self._off_scale(event.data)
@@ -58,8 +68,8 @@ class CloudEvents:
     def _off_scale(self, answer: ResponseFields) -> Rejection | None:
         survey = self._surveys.get(answer.survey)
         if survey is None:
-            hint = nearest(answer.survey, self._surveys)
-            return Rejection(Reason.UNKNOWN_SURVEY, f'survey "{answer.survey}" is not configured.{hint}')
+            hint = nearest(answer.survey[:_CUT], self._surveys)
+            return Rejection(Reason.UNKNOWN_SURVEY, f"survey {_cut(answer.survey)} is not configured.{hint}")
         if not survey.low <= answer.score <= survey.high:
             scale = f"{survey.low} to {survey.high}"
             return Rejection(Reason.SCORE_OFF_SCALE, f"score {answer.score} is off the scale {scale}")
@@ -68,14 +78,14 @@ class CloudEvents:
 
 def _off_bounds(event: Event, at: int, arrived_at: int) -> Rejection | None:
     if at < 0:
-        return Rejection(Reason.BAD_TIME, f"time {instant_text(at)} is before 1970")
+        return Rejection(Reason.BAD_TIME, f"time {event.time.isoformat()} is before 1970")
     if at > arrived_at + AHEAD_US_MAX:
         arrived = instant_text(arrived_at)
         return Rejection(
-            Reason.TOO_FAR_AHEAD, f"time {instant_text(at)} is over an hour after its arrival at {arrived}"
+            Reason.TOO_FAR_AHEAD, f"time {event.time.isoformat()} is over an hour after its arrival at {arrived}"
         )
     if event.sequence is not None and not _is_sequence(event.sequence):
-        return Rejection(Reason.WRONG_TYPE, f"sequence {event.sequence!r} is not an integer")
+        return Rejection(Reason.WRONG_TYPE, f"sequence {_cut(event.sequence)} is not an integer")
     return None
 
 
@@ -89,8 +99,8 @@ def _is_sequence(sequence: int | str) -> bool:
 def _diagnose(body: bytes, message: str) -> Rejection:
     """Why the decoder, which said `message`, refused these bytes."""
     try:
-        event = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        event = msgspec.json.decode(body.decode())
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Rejection(Reason.NOT_JSON, f"the bytes are not JSON: {error}")
     return _envelope_fault(event) or _field_fault(event, message)
 
@@ -102,10 +112,10 @@ def _envelope_fault(event: object) -> Rejection | None:
         if not isinstance(event.get(name), str) or not event[name]:
             return Rejection(Reason.NOT_CLOUDEVENT, f'the CloudEvents attribute "{name}" must be a non-empty string')
     if event["specversion"] != "1.0":
-        return Rejection(Reason.NOT_CLOUDEVENT, f'specversion "{event["specversion"]}" is not 1.0')
+        return Rejection(Reason.NOT_CLOUDEVENT, f"specversion {_cut(event['specversion'])} is not 1.0")
     if event["type"] not in EVENT_TYPES:
-        hint = nearest(event["type"], EVENT_TYPES)
-        return Rejection(Reason.UNKNOWN_TYPE, f'type "{event["type"]}" is not known.{hint}')
+        hint = nearest(event["type"][:_CUT], EVENT_TYPES)
+        return Rejection(Reason.UNKNOWN_TYPE, f"type {_cut(event['type'])} is not known.{hint}")
     return None
 
 
@@ -113,10 +123,26 @@ def _field_fault(event: dict[str, object], message: str) -> Rejection:
     if event.get("time") is None:
         return Rejection(Reason.MISSING_FIELD, 'the field "time" is missing')
     if "`$.time`" in message:
-        return Rejection(Reason.BAD_TIME, f"time {event['time']!r} is not an RFC 3339 time")
+        return Rejection(Reason.BAD_TIME, f"time {_cut(event['time'])} is not an RFC 3339 time")
     missing = _MISSING.search(message)
     if missing:
         return Rejection(Reason.MISSING_FIELD, f'the field "{missing[1]}" is missing')
     if "length >= 1" in message:
-        return Rejection(Reason.MISSING_FIELD, f"a required field is empty: {message}")
-    return Rejection(Reason.WRONG_TYPE, message)
+        return Rejection(Reason.MISSING_FIELD, f"a required field is empty: {message[:_CUT]}")
+    return Rejection(Reason.WRONG_TYPE, message[:_CUT])
+
+
+def _nesting(body: bytes) -> int:
+    """How deep the brackets of a text are nested, those inside of strings left out."""
+    depth = deepest = 0
+    for byte in _STRINGS.sub(b"", body):
+        if byte in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif byte in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _cut(word: object) -> str:
+    return repr(word)[:_CUT]

@@ -213,37 +213,37 @@ def many(count: int) -> list[Event]:
 def test_an_import_that_was_killed_can_be_repeated(make: Make) -> None:
     engine = make()
     path = engine.directory / "events.jsonl"
-    path.write_bytes(lines(many(60_000)))
-    for seconds in (0.6, 0.9, 1.3):
+    path.write_bytes(lines(many(40_000)))
+    for seconds in (0.5, 0.7, 1.0):
         running = subprocess.Popen(
             [COMMAND, "import", path, "--config", engine.config], cwd=engine.directory, stderr=subprocess.DEVNULL
         )
         time.sleep(seconds)
         running.kill()
         running.wait()
-    assert "60000 events are in the log" in engine.run("import", path).well().err
+    assert "40000 events are in the log" in engine.run("import", path).well().err
     engine.run("audit").well()
     engine.ready()
-    assert engine.metrics().velocity() == 60_000
+    assert engine.metrics().velocity() == 40_000
 
 
 def test_a_change_of_the_configuration_that_is_killed_is_made_at_the_next_start(make: Make) -> None:
     engine = make("windows: [1d]")
     path = engine.directory / "events.jsonl"
-    path.write_bytes(lines(many(30_000)))
+    path.write_bytes(lines(many(15_000)))
     engine.run("import", path).well()
     engine.configure('windows: [2d]\nvalue_streams: {"*": {states: {active: [Done]}}}')
-    for seconds in (0.45, 0.6, 0.8):
+    for seconds in (0.45, 0.55, 0.7):
         engine.spawn()
         time.sleep(seconds)
         engine.kill()
     page = engine.ready().metrics()
-    assert page.load("active", item_type="unmapped") == 30_000
+    assert page.load("active", item_type="unmapped") == 15_000
     assert (page.velocity(window="2d") or 0, page.velocity(window="1d")) == (0, None)
     engine.stop()
     engine.run("audit").well()
     engine.configure("windows: [2d]")
-    assert engine.ready().metrics().velocity(window="2d") == 30_000
+    assert engine.ready().metrics().velocity(window="2d") == 15_000
 
 
 def test_while_it_catches_up_after_a_kill_no_wrong_number_is_shown(make: Make) -> None:

@@ -189,7 +189,7 @@ def test_sigterm_at_any_moment_of_a_large_page_leaves_no_traceback(make: Make) -
     path.write_bytes(lines(items))
     engine.run("import", path).well()
     dice = random.Random(7)
-    for _ in range(4):
+    for _ in range(3):
         engine.ready()
         end = time.monotonic() + dice.uniform(0.2, 0.8)
         while time.monotonic() < end:  # keep it reading and publishing
@@ -198,13 +198,12 @@ def test_sigterm_at_any_moment_of_a_large_page_leaves_no_traceback(make: Make) -
         assert "Traceback" not in engine.said, engine.said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda n: n.name)
-def test_a_signal_during_the_start_ends_it_too(make: Make, number: signal.Signals) -> None:
+def test_a_signal_during_the_start_ends_it_too(make: Make) -> None:
     engine = make()
     path = engine.directory / "events.jsonl"
     path.write_bytes(lines(done(f"A-{n}") for n in range(5000)))
     engine.run("import", path).well()
-    for _ in range(3):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
         engine.start()
         engine.signal(number)
         assert engine.ended(STOP_SECONDS) == 0, engine.said
@@ -220,7 +219,7 @@ def test_ready_is_said_once_the_log_is_counted_and_until_then_why_not(make: Make
     engine.data.mkdir()
     journal = Journal(engine.data)
     now = int(time.time() * 1e6)
-    for n in range(100):
+    for n in range(60):
         journal.append([orjson.dumps(done(f"A-{n}-{m}")) for m in range(1000)], now)
     journal.close()
     engine.start()
@@ -235,13 +234,13 @@ def test_ready_is_said_once_the_log_is_counted_and_until_then_why_not(make: Make
 
     until(ready, "it is ready", 60)
     waiting = [one for one in answers if one.status != 200]
-    assert waiting, "100,000 events take longer than a request"
+    assert waiting, "60,000 events take longer than a request"
     assert {one.status for one in waiting} == {503}
     assert all(re.match("starting|catching up", one.text) for one in waiting)
     assert any("events of the log" in one.text for one in waiting)
-    assert {page.velocity() for page in pages} <= {None, 100_000.0}, "nothing is shown before it is right"
+    assert {page.velocity() for page in pages} <= {None, 60_000.0}, "nothing is shown before it is right"
     assert {page("engine_ready") for page in pages} <= {None, 0.0, 1.0}
-    engine.shows(lambda page: (page("engine_ready"), page.velocity()), (1, 100_000))
+    engine.shows(lambda page: (page("engine_ready"), page.velocity()), (1, 60_000))
 
 
 def test_a_start_after_sigkill_keeps_the_state(make: Make) -> None:
@@ -323,7 +322,7 @@ def goes_on_or_ends_with_advice(engine: EngineProcess, *words: str) -> None:
         assert word in engine.said, engine.said
 
 
-@pytest.mark.parametrize("part", [(0.0, 0.001), (0.1, 0.9), (0.3, 0.5), (0.6, 0.9), (0.97, 1.0)], ids=str)
+@pytest.mark.parametrize("part", [(0.0, 0.001), (0.1, 0.9), (0.4, 0.6), (0.97, 1.0)], ids=str)
 def test_a_damaged_database_is_named_and_nothing_wrong_is_shown(make: Make, part: tuple[float, float]) -> None:
     engine = make()
     damage(filled(engine), *part)
@@ -545,7 +544,7 @@ def of_imports(engine: EngineProcess) -> dict[str, float]:
     return page
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_a_mapped_file_imported_twice_gives_the_same_numbers(make: Make, ending: str) -> None:
     engine = make()
     (engine.directory / "map.yaml").write_text(MAP)
@@ -587,32 +586,36 @@ def test_an_import_of_nothing_that_can_be_read_fails_and_says_where_to_look(make
 # --- the client ------------------------------------------------------------------------------------------------------
 
 
+ANSWER = {"respondent": "ann", "value_stream": "shop", "score": 1}
+
+
 def sends(client: Client, item: str, stream: str = "shop", **more: Any) -> str:
-    return client.send(TYPE, source="client", data={"item": item, "value_stream": stream, "state": "Done"}, **more)
+    return client.send(
+        TYPE, source="client", data={"item": f"{stream} {item}", "value_stream": stream, "state": "Done"}, **more
+    )
 
 
-def test_the_client_sends_what_is_queued_in_batches(engine: EngineProcess) -> None:
-    with Client(f"{engine.url}/events", batch_events=100) as client:
-        ids = [sends(client, f"A-{n}") for n in range(1000)]
+def test_the_client_sends_what_is_queued_in_batches(shared: EngineProcess) -> None:
+    with Client(f"{shared.url}/events", batch_events=100) as client:
+        ids = [sends(client, f"A-{n}", "queued") for n in range(1000)]
         client.flush()
-        engine.shows(lambda page: page.velocity(), 1000)
+        shared.shows(lambda page: page.velocity("queued"), 1000)
     assert len(set(ids)) == 1000
-    assert engine.metrics().accepted("client") == 1000
 
 
-def test_the_client_sends_a_single_event_by_itself_soon(engine: EngineProcess) -> None:
-    with Client(f"{engine.url}/events", linger_seconds=0.1) as client:
-        sends(client, "A-1")
-        engine.shows(lambda page: page.velocity(), 1, seconds=5)
-        sends(client, "A-2")
-        engine.shows(lambda page: page.velocity(), 2, seconds=5)
+def test_the_client_sends_a_single_event_by_itself_soon(shared: EngineProcess) -> None:
+    with Client(f"{shared.url}/events", linger_seconds=0.1) as client:
+        sends(client, "A-1", "single")
+        shared.shows(lambda page: page.velocity("single"), 1, seconds=5)
+        sends(client, "A-2", "single")
+        shared.shows(lambda page: page.velocity("single"), 2, seconds=5)
 
 
-def test_the_client_sends_what_is_left_when_it_is_closed(engine: EngineProcess) -> None:
-    with Client(f"{engine.url}/events", linger_seconds=3600) as client:
+def test_the_client_sends_what_is_left_when_it_is_closed(shared: EngineProcess) -> None:
+    with Client(f"{shared.url}/events", linger_seconds=3600) as client:
         for n in range(10):
-            sends(client, f"A-{n}")
-    engine.shows(lambda page: page.velocity(), 10)
+            sends(client, f"A-{n}", "left")
+    shared.shows(lambda page: page.velocity("left"), 10)
 
 
 def test_the_client_delivers_over_kills_and_restarts_and_nothing_twice(make: Make) -> None:
@@ -638,41 +641,44 @@ def port_of(engine: EngineProcess) -> int:
     return int(re.findall(r"127\.0\.0\.1:(\d+)", engine.config.read_text())[0])
 
 
-def test_the_client_raises_the_receipt_of_what_was_refused_and_the_rest_is_taken(engine: EngineProcess) -> None:
-    client = Client(f"{engine.url}/events")
-    sends(client, "A-1")
+def test_the_client_raises_the_receipt_of_what_was_refused_and_the_rest_is_taken(shared: EngineProcess) -> None:
+    client = Client(f"{shared.url}/events")
+    sends(client, "A-1", "receipt")
     wrong = client.send("flowmetrics.item.v1", source="client", data={"item": "A-2", "value_stream": "shop"})
-    sends(client, "A-3")
+    sends(client, "A-3", "receipt")
     assert wrong
     with pytest.raises(DeliveryError) as refused:
         client.flush()
     assert refused.value.receipt["accepted"] == 2
     ((index, reason),) = [(one["index"], one["reason"]) for one in refused.value.receipt["rejected"]]
     assert (index, reason) == (1, "missing_field")
-    sends(client, "A-4")
+    sends(client, "A-4", "receipt")
     client.close()
-    engine.shows(lambda page: page.velocity(), 3)
+    shared.shows(lambda page: page.velocity("receipt"), 3)
 
 
-def test_the_client_raises_every_failure_and_drops_none_silently(engine: EngineProcess) -> None:
-    client = Client(f"{engine.url}/events", batch_events=1)
-    for survey in ("one", "two", "three"):
-        data = {"respondent": "ann", "value_stream": "shop", "survey": survey, "score": 1}
-        with suppress(DeliveryError):  # of an earlier one; it is asked for below
-            client.send("flowmetrics.response.v1", source="client", data=data)
-    raised: list[DeliveryError] = []
+def test_the_client_raises_every_failure_and_drops_none_silently(shared: EngineProcess) -> None:
+    client = Client(f"{shared.url}/events", batch_events=1)
+    queued, raised = 0, list[DeliveryError]()
+    for n in range(20):  # each is a batch of its own, and each is refused
+        try:
+            client.send("flowmetrics.response.v1", source="client", data={**ANSWER, "survey": f"unknown {n}"})
+            queued += 1
+        except DeliveryError as error:  # of an earlier one; this one was not queued
+            raised.append(error)
 
-    def told() -> int:
+    def told() -> bool:
         try:
             client.flush()
         except DeliveryError as error:
             raised.append(error)
-            return 0
-        return 1
+            return False
+        return True
 
     until(told, "no failure is left")
     client.close()
-    assert len(raised) in (2, 3)
+    refused = [one["reason"] for error in raised for one in error.receipt["rejected"]]
+    assert refused == ["unknown_survey"] * queued
 
 
 def test_the_client_raises_when_nobody_answers(make: Make) -> None:
@@ -745,19 +751,19 @@ def test_the_client_takes_no_answer_of_another_server_for_a_receipt(status: int,
         client.close()
 
 
-def test_the_client_serves_several_threads(engine: EngineProcess) -> None:
-    with Client(f"{engine.url}/events", batch_events=37) as client:
+def test_the_client_serves_several_threads(shared: EngineProcess) -> None:
+    with Client(f"{shared.url}/events", batch_events=37) as client:
 
         def send(name: str) -> None:
             for n in range(300):
-                sends(client, f"{name}-{n}")
+                sends(client, f"{name}-{n}", "threads")
 
         threads = [threading.Thread(target=send, args=(name,)) for name in "abcd"]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    engine.shows(lambda page: page.velocity(), 1200)
+    shared.shows(lambda page: page.velocity("threads"), 1200)
 
 
 def test_the_examples_of_the_client_need_an_offset() -> None:

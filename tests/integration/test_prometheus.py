@@ -26,7 +26,7 @@ HOSTILE = (
 
 
 class Prometheus:
-    """A Prometheus that scrapes one engine every second."""
+    """A Prometheus that scrapes engines every second."""
 
     def __init__(self, url: str, pool: urllib3.PoolManager) -> None:
         self._url, self._pool = url, pool
@@ -59,13 +59,13 @@ def tool(name: str) -> str:
 
 
 @contextmanager
-def prometheus(directory: Path, target: str) -> Iterator[Prometheus]:
-    """A Prometheus with its data in a directory, which scrapes HOST:PORT."""
+def prometheus(directory: Path, *targets: str) -> Iterator[Prometheus]:
+    """A Prometheus with its data in a directory, which scrapes each HOST:PORT."""
     program = tool("prometheus")
     directory.mkdir()
     (directory / "prometheus.yml").write_text(
         "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
-        f"scrape_configs: [{{job_name: flowmetrics, static_configs: [{{targets: ['{target}']}}]}}]\n"
+        f"scrape_configs: [{{job_name: flowmetrics, static_configs: [{{targets: {json.dumps(targets)}}}]}}]\n"
     )
     url = f"http://127.0.0.1:{free_port()}"
     log = directory / "log.txt"
@@ -137,37 +137,35 @@ def checked(page: str) -> None:
 
 
 def test_prometheus_scrapes_the_engine_and_answers_with_what_was_posted(make: Make, tmp_path: Path) -> None:
-    engine = make().ready()
-    engine.post(*(done(f"A-{n}", item_type="Bug") for n in range(7)), *(done(f"B-{n}") for n in range(4)))
-    engine.post(*(event("activity", customer=f"c{n}", value_stream="shop") for n in range(5)))
-    engine.shows(lambda page: (page.velocity(), page.users()), (11, 5))
-    with prometheus(tmp_path / "prometheus", engine.url.removeprefix("http://")) as scraper:
+    plain, hostile = make().ready(), make().ready()
+    plain.post(*(done(f"A-{n}", item_type="Bug") for n in range(7)), *(done(f"B-{n}") for n in range(4)))
+    plain.post(*(event("activity", customer=f"c{n}", value_stream="shop") for n in range(5)))
+    plain.shows(lambda page: (page.velocity(), page.users()), (11, 5))
+    hostile.post(*hostile_events())
+    page = hostile.shows(lambda page: page.total("events_accepted_total"), 10 * len(HOSTILE)).text
+    samples = sum(len(family.samples) for family in text_string_to_metric_families(page))
+    at, there = (each.url.removeprefix("http://") for each in (plain, hostile))
+    with prometheus(tmp_path / "prometheus", at, there) as scraper:
         begun = time.monotonic()
-        velocity = 'flowmetrics_flow_velocity_items{value_stream="shop",window="1d",item_type="%s"}'
+        shop = f'instance="{at}",value_stream="shop"'
+        velocity = f'flowmetrics_flow_velocity_items{{{shop},window="1d",item_type="%s"}}'
         until(lambda: scraper.one(velocity % "all") == 11, "Prometheus has scraped", 15)
         assert time.monotonic() - begun < 15
         assert scraper.one(velocity % "defect") == 7
-        assert scraper.one('flowmetrics_active_users{window="7d"}') == 5
-        assert scraper.one("flowmetrics_engine_ready") == 1
-        assert scraper.one('flowmetrics_kpi_value{kpi="flow_velocity",item_type="all",window="30d"}') == 11
-        assert scraper.one("sum(flowmetrics_events_accepted_total)") == 16
-        engine.post(done("C-1"))
+        assert scraper.one(f'flowmetrics_active_users{{{shop},window="7d"}}') == 5
+        assert scraper.one(f'flowmetrics_engine_ready{{instance="{at}"}}') == 1
+        assert scraper.one(f'flowmetrics_kpi_value{{{shop},kpi="flow_velocity",item_type="all",window="30d"}}') == 11
+        assert scraper.one(f'sum(flowmetrics_events_accepted_total{{instance="{at}"}})') == 16
+        plain.post(done("C-1"))
         until(lambda: scraper.one(velocity % "all") == 12, "the next scrape shows the next event", 15)
-        ((health, said),) = [(one["health"], one["lastError"]) for one in scraper.targets()]
-        assert (health, said) == ("up", "")
 
-
-def test_prometheus_takes_every_sample_of_a_page_with_hostile_words(make: Make, tmp_path: Path) -> None:
-    engine = make().ready()
-    engine.post(*hostile_events())
-    page = engine.shows(lambda page: page.total("events_accepted_total"), 10 * len(HOSTILE)).text
-    samples = sum(len(family.samples) for family in text_string_to_metric_families(page))
-    with prometheus(tmp_path / "prometheus", engine.url.removeprefix("http://")) as scraper:
-        until(lambda: scraper.one("scrape_samples_scraped"), "Prometheus has scraped", 15)
-        assert (scraper.one("up"), scraper.one("scrape_samples_scraped")) == (1, samples), scraper.targets()
+        until(
+            lambda: scraper.one(f'scrape_samples_scraped{{instance="{there}"}}') == samples, "every sample is taken", 15
+        )
         for word in ('a"b', "a\\b", "a\nb", "ünïcödé ☃ 🦉"):
             labels = f'value_stream={json.dumps(word, ensure_ascii=False)},item_type="all",window="1d"'
-            assert scraper.one(f"flowmetrics_flow_velocity_items{{{labels}}}") == 1
+            assert scraper.one(f'flowmetrics_flow_velocity_items{{instance="{there}",{labels}}}') == 1
+        assert [(one["health"], one["lastError"]) for one in scraper.targets()] == [("up", "")] * 2
 
 
 def test_promtool_has_nothing_to_say_about_a_page_of_everything(make: Make) -> None:

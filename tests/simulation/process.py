@@ -43,6 +43,11 @@ class Faults:
         self._left = 0
         self._name = ""
 
+    @property
+    def aimed(self) -> bool:
+        """Whether a death is still to come."""
+        return self._left > 0
+
     def aim(self, left: int, name: str = "") -> None:
         """Die before the `left`-th write from now, counted over those of that name, or over all."""
         self._left, self._name = left, name

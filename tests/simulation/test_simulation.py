@@ -21,7 +21,7 @@ from world import World
 
 from agents.local import journal, runner
 
-SEEDS: Final = range(60)
+SEEDS: Final = range(100)
 HERE: Final = Path(__file__).parent
 KEPT: Final = [int(line.split()[0]) for line in (HERE / "seeds.txt").read_text().splitlines() if line[:1].isdigit()]
 
@@ -75,7 +75,6 @@ def test_the_same_seed_gives_the_same_world_in_every_process() -> None:
         for seed in ("1", "2")
     }
     assert len(told) == 1
-    assert all(line.encode() in told.pop() for line in lived(0).trace[:1]) or not lived(0).trace
 
 
 def test_the_process_died_before_every_kind_of_write() -> None:

@@ -63,17 +63,15 @@ class World(Life):
 
     def _act(self, name: str) -> None:
         crash = self.rng.random() < self.plan.crash
-        if crash:
+        if crash and (not self.faults.aimed or self.rng.random() < 0.3):
             self._aim()
         try:
             self.revive()
             self.actions[name]()
-            if crash and self.rng.random() < 0.3:
+            if crash and self.rng.random() < 0.2:
                 raise Died("between")
         except Died as death:
             self._bury(name, str(death))
-        finally:
-            self.faults.aim(0)
 
     def _aim(self) -> None:
         """At one of the next writes, or at the next of a name: the rare ones would seldom be hit else."""
@@ -95,6 +93,7 @@ class World(Life):
 
     def _heal(self) -> None:
         """No more faults: everything is delivered, everything is taken, and nothing may differ."""
+        self.faults.aim(0)
         self.revive()
         self.send()
         latest = max((body.at for body, _ in self.written), default=0)

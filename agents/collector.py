@@ -13,12 +13,21 @@ import orjson
 from aiohttp import web
 
 from agents.local.intake import Busy, Intake, Receipt
-from flowmetrics.errors import OperationError, Reason, Rejection
+from flowmetrics.errors import OperationError
 from flowmetrics.limits import REQUEST_BYTES_MAX
 
 _LINES: Final = frozenset(
     {"application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"}
 )
+_JSON: Final = frozenset(
+    {
+        "application/json",
+        "application/cloudevents+json",
+        "application/cloudevents-batch+json",
+        "application/octet-stream",
+    }
+)
+"""What holds one event or an array; a request without a Content-Type reads as application/octet-stream."""
 _ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
 RETRY_SECONDS: Final = 1
 
@@ -33,17 +42,19 @@ class Collector:
     async def post(self, request: web.Request) -> web.Response:
         """202 when something was accepted, 400 when nothing was; 401, 413, 415 and 503 as HTTP means them."""
         if self._token is not None:
-            shown = request.headers.get("Authorization", "")
-            if not hmac.compare_digest(shown.encode(), f"Bearer {self._token}".encode()):
+            scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+            same = hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), self._token.encode())
+            if scheme.lower() != "bearer" or not same:
                 return _problem(
                     401, "send the configured token as Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
                 )
+        if request.content_type not in _JSON | _LINES:
+            known = ", ".join(sorted(_JSON | _LINES))
+            return _problem(415, f'Content-Type "{request.content_type}" is not known; send one of {known}')
         body = await _body(request)
         if isinstance(body, web.Response):
             return body
         bodies = _deliveries(body, request.content_type)
-        if isinstance(bodies, Rejection):
-            return _answer(Receipt(0, [(0, bodies)]))
         try:
             receipt = await asyncio.wrap_future(self._intake.take(bodies))
         except (Busy, OperationError) as error:
@@ -63,27 +74,39 @@ async def _body(request: web.Request) -> bytes | web.Response:
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding == "gzip":
         try:
-            unpack = zlib.decompressobj(wbits=31)
-            body = unpack.decompress(body, REQUEST_BYTES_MAX + 1)
-        except zlib.error as error:
-            return _problem(400, f"the body is not gzip: {error}")
-        if not unpack.eof and len(body) <= REQUEST_BYTES_MAX:
-            return _problem(400, "the gzip body ends too early; send it again")
+            body = _unpacked(body)
+        except (zlib.error, EOFError) as error:
+            return _problem(400, f"the body is not whole gzip: {error}")
     elif encoding != "identity":
         return _problem(415, f'Content-Encoding "{encoding}" is not known; send gzip or none')
     return _problem(413, too_large) if len(body) > REQUEST_BYTES_MAX else body
 
 
-def _deliveries(body: bytes, content_type: str) -> Sequence[bytes] | Rejection:
-    """The single events in a body, each as its own bytes."""
+def _unpacked(body: bytes) -> bytes:
+    """The content of all gzip members, or a little more than the limit of it."""
+    parts, size = [], 0
+    if not body:
+        raise EOFError("it is empty")
+    while body and size <= REQUEST_BYTES_MAX:
+        member = zlib.decompressobj(wbits=31)
+        parts.append(member.decompress(body, REQUEST_BYTES_MAX + 1 - size))
+        size += len(parts[-1])
+        if not member.eof and size <= REQUEST_BYTES_MAX:
+            raise EOFError("it ends too early; send it again")
+        body = member.unused_data
+    return b"".join(parts)
+
+
+def _deliveries(body: bytes, content_type: str) -> Sequence[bytes]:
+    """The single events in a body, each as its own bytes; a body that is none is one delivery, to be refused."""
     if content_type in _LINES:
         return [line for line in body.split(b"\n") if line.strip()]
-    if not body.lstrip(b" \t\r\n").startswith(b"["):
-        return [body.strip()]
-    try:
-        return [bytes(raw) for raw in _ARRAY.decode(body)]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        return Rejection(Reason.NOT_JSON, f"the array is not JSON: {error}")
+    if body.lstrip(b" \t\r\n").startswith(b"["):
+        try:
+            return [bytes(raw) for raw in _ARRAY.decode(body)]
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return [body]
+    return [body.strip()]
 
 
 def _answer(receipt: Receipt) -> web.Response:

@@ -124,14 +124,17 @@ def explain(kind: str, key: str, configuration: Configuration) -> None:
 
 
 def rejected(again: bool, configuration: Configuration) -> None:
-    """Print what was refused; or judge it again under the present configuration."""
+    """Print what was refused, also while the engine runs; or judge it again under the present configuration."""
+    if not again:
+        _local(configuration)
+        journal = Journal(_existing(directory_of(configuration.broker)))
+        for number, arrived_at, rejection, body in journal.rejected():
+            row = {"number": number, "arrived_at": instant_text(arrived_at), "reason": rejection.reason.value}
+            click.echo(orjson.dumps({**row, "detail": rejection.detail, "event": body.decode("utf-8", "replace")}))
+        journal.close()
+        return
     with _data_directory(configuration, "rejected", must_exist=True) as (journal, runner):
         rows = list(journal.rejected())
-        if not again:
-            for number, arrived_at, rejection, body in rows:
-                row = {"number": number, "arrived_at": instant_text(arrived_at), "reason": rejection.reason.value}
-                click.echo(orjson.dumps({**row, "detail": rejection.detail, "event": body.decode("utf-8", "replace")}))
-            return
         source, now = CloudEvents(configuration.surveys), clock_us()
         mended = [(number, body) for number, _, _, body in rows if not isinstance(source.read(body, now), Rejection)]
         journal.append([body.replace(b"\n", b" ") for _, body in mended], now)
@@ -246,6 +249,14 @@ def _data_directory(
             yield journal, open_runner(configuration, journal, clock_us())
         finally:
             journal.close()
+
+
+def _existing(directory: Path) -> Path:
+    if not directory.is_dir():
+        raise OperationError(
+            f"there is no {directory}; name the directory under `broker`, or start with flowmetrics run"
+        )
+    return directory
 
 
 def _local(configuration: Configuration) -> None:

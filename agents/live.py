@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -87,7 +88,8 @@ class LiveFeed:
                 self._seen[place] = now
                 values += self._changed(at, place[0], dict(before or ()), now)
         payload = self._reading(at, values)
-        self._loop.call_soon_threadsafe(self._broadcast, payload)
+        with contextlib.suppress(RuntimeError):  # the server has closed its loop: nobody listens any more
+            self._loop.call_soon_threadsafe(self._broadcast, payload)
 
     def close(self) -> None:
         """Let every listener go."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import logging
 import signal
 import socket
 from pathlib import Path
@@ -36,6 +37,11 @@ _TYPES: Final = {
 }
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """A client that goes away in the middle of an answer is not worth a traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], ConnectionError))
+
+
 class Server:
     """Serves an engine. Raises OperationError where the address is taken."""
 
@@ -46,6 +52,7 @@ class Server:
 
     async def start(self) -> str:
         """Listen; the address that was bound, which matters for port 0."""
+        logging.getLogger("aiohttp.server").addFilter(_is_news)
         loop = asyncio.get_running_loop()
         shown = self._engine.published
         self._feed = LiveFeed(selected(self._configuration), loop, lambda: (shown.ready, shown.reason))
@@ -125,7 +132,8 @@ class Server:
         return response
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
-        path = (PAGE / (request.match_info["file"] or "index.html")).resolve()
+        name = request.match_info["file"] or "index.html"
+        path = (PAGE / name.replace("\0", "")).resolve()
         if PAGE not in path.parents or path.suffix not in _TYPES or not path.is_file():
             return web.Response(
                 status=404, text="there is no such page; the live page is at /, metrics are at /metrics\n"
@@ -156,9 +164,12 @@ def _token(configuration: Configuration) -> str | None:
     if configuration.token_file is None:
         return None
     try:
-        return Path(configuration.token_file).read_text(encoding="utf-8").strip()
+        token = Path(configuration.token_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"http.token_file {configuration.token_file} cannot be read: {error}") from None
+    if not token:
+        raise ConfigurationError(f"http.token_file {configuration.token_file} is empty; write the token into it")
+    return token
 
 
 def _bind(host: str, port: int) -> socket.socket:

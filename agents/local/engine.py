@@ -18,7 +18,7 @@ from agents.local.lock import DirectoryLock
 from agents.local.runner import TALLY_STORE_US, Runner
 from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import gauge
-from flowmetrics.errors import FlowmetricsError
+from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.instants import DAY_US, SECOND_US
 from flowmetrics.settings import fingerprint
@@ -104,8 +104,15 @@ class Engine:
         try:
             self._drive(open_runner(self._configuration, self._journal, self._clock()))
         except FlowmetricsError as error:
-            self.failure = error
-            self.published.ready, self.published.reason = False, str(error)
+            self._fail(error)
+        except Exception as error:  # noqa: BLE001 - a bug must end the process, not leave a page that stands still
+            self._fail(
+                OperationError(f"flowmetrics itself failed ({error!r}); the log is safe: report this, and start again")
+            )
+
+    def _fail(self, error: FlowmetricsError) -> None:
+        self.failure = error
+        self.published.ready, self.published.reason = False, str(error)
 
     def _drive(self, runner: Runner) -> None:
         gc.freeze()
@@ -136,13 +143,17 @@ class Engine:
         until = time.monotonic() + DRAIN_SECONDS_MAX
         while not runner.caught_up and time.monotonic() < until:
             runner.step(self._clock())
+        self._count_refused(runner)
         runner.store_panes()
 
-    def _publish(self, runner: Runner) -> None:
-        shown = self.published
+    def _count_refused(self, runner: Runner) -> None:
         refused, self.intake.refused = self.intake.refused, {}
         for reason, n in refused.items():
             runner.counters.add("events_rejected", reason, by=n)
+
+    def _publish(self, runner: Runner) -> None:
+        shown = self.published
+        self._count_refused(runner)
         families = runner.families(self._clock())
         shown.ready = shown.ready or runner.caught_up
         if not self.alive:

@@ -439,14 +439,14 @@ def test_on_a_disk_that_stays_full_the_start_fails_with_advice(make: Make, room:
 
 # --- time ------------------------------------------------------------------------------------------------------------
 
-SECONDS = "resolution: 1s\nwindows: [3s, 1d]"
+SECONDS = "resolution: 1s\nwindows: [5s, 1d]"
 
 
 def test_events_ahead_of_now_are_seen_when_their_time_comes(make: Make) -> None:
     engine = make(SECONDS).ready()
-    come = time.time() + 2.5
-    engine.post(done("now"), done("soon", ago=-2.5), done("later", ago=-1800), event(
-        "activity", customer="ann", value_stream="shop", ago=-2.5))  # fmt: skip
+    come = time.time() + 4
+    engine.post(done("now"), done("soon", ago=-4), done("later", ago=-1800), event(
+        "activity", customer="ann", value_stream="shop", ago=-4))  # fmt: skip
     page = engine.shows(lambda page: page.velocity(), 1)
     assert page.users() in (None, 0)
     assert time.time() < come, "this machine is too slow for this test"
@@ -458,9 +458,8 @@ def test_events_ahead_of_now_are_seen_when_their_time_comes(make: Make) -> None:
 def test_events_ahead_of_now_are_kept_over_a_kill_and_come_while_nobody_is_there(make: Make) -> None:
     engine = make(SECONDS).ready()
     engine.post(done("now"), done("soon", ago=-1.5), done("later", ago=-1800))
-    engine.shows(lambda page: page.velocity(), 1)
+    until(lambda: engine.metrics().velocity(), "the first is there")
     engine.kill()
-    time.sleep(1.5)
     assert engine.ready().shows(lambda page: page.velocity(), 2)
     engine.stop()
     engine.run("audit").well()
@@ -470,9 +469,9 @@ def test_windows_move_while_no_event_arrives(make: Make) -> None:
     engine = make(SECONDS).ready()
     engine.post(done("A", ago=0), event("activity", customer="ann", value_stream="shop", ago=0))
     begun = time.monotonic()
-    engine.shows(lambda page: (page.velocity(window="3s"), page.users(window="3s")), (1, 1))
-    page = engine.shows(lambda page: (page.velocity(window="3s"), page.users(window="3s")), (0, 0))
-    assert 1.5 <= time.monotonic() - begun <= 8
+    engine.shows(lambda page: (page.velocity(window="5s"), page.users(window="5s")), (1, 1))
+    page = engine.shows(lambda page: (page.velocity(window="5s"), page.users(window="5s")), (0, 0))
+    assert 3 <= time.monotonic() - begun <= 12
     assert (page.velocity(), page.users()) == (1, 1)
 
 
@@ -749,6 +748,14 @@ def test_the_client_takes_no_answer_of_another_server_for_a_receipt(status: int,
         assert flushed, "flush hangs"
         assert isinstance(flushed[0], DeliveryError)
         client.close()
+
+
+def test_the_client_sends_large_events_in_as_many_requests_as_it_takes(shared: EngineProcess) -> None:
+    with Client(f"{shared.url}/events", attempts=1) as client:
+        for n in range(80):
+            data = {"item": f"large {n}", "value_stream": "large", "state": "Done", "title": "x" * 250_000}
+            client.send(TYPE, source="client", data=data)
+    shared.shows(lambda page: page.velocity("large"), 80)
 
 
 def test_the_client_serves_several_threads(shared: EngineProcess) -> None:

@@ -150,6 +150,8 @@ class Engine:
         refused, self.intake.refused = self.intake.refused, {}
         for reason, n in refused.items():
             runner.counters.add("events_rejected", reason, by=n)
+        if refused:
+            runner.store_counters()
 
     def _publish(self, runner: Runner) -> None:
         shown = self.published

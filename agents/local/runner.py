@@ -107,6 +107,11 @@ class Runner:
             self._tally.apply(changes)
         self._histories.age()
 
+    def store_counters(self) -> None:
+        """Commit what was counted beside batches: refusals."""
+        with self.journal.checkpoint() as checkpoint:
+            self._words(checkpoint, self.position)
+
     def _words(self, checkpoint: Checkpoint, position: int) -> None:
         checkpoint.meta("position", position)
         checkpoint.meta("now", self.now)

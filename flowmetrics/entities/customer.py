@@ -147,7 +147,6 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
                 counted["histories_cut", "features"] += 1
                 del visits.uses[min(visits.uses, key=lambda name: (visits.uses[name], name))]
         if told.segment is not None:
-            insert_slot(self.profile.heard, slot, configuration.grain_us)
             anew |= self._set("segment", told.segment, event, at)
         return self.parts() if anew else (*parts, *began) if began else parts
 
@@ -162,9 +161,11 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         return anew
 
     def _hear(self, at: int, configuration: Configuration, counted: Counted) -> bool:
-        insert_slot(self.profile.heard, slot_of(at, configuration.grain_us), configuration.grain_us)
-        _bound(self.profile.heard, counted)
-        return self._seen(at, configuration)
+        """Note that something was told; whether that changed what is stored or began a silence anew."""
+        heard = self.profile.heard
+        changed = insert_slot(heard, slot_of(at, configuration.grain_us), configuration.grain_us)
+        _bound(heard, counted)
+        return self._seen(at, configuration) or changed
 
     def learn(self, event: CustomerEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join what is told about a customer."""

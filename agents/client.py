@@ -25,6 +25,8 @@ from flowmetrics.errors import FlowmetricsError
 
 RETRIED: Final = (429, 502, 503, 504)
 BATCH_EVENTS: Final = 500
+BATCH_BYTES: Final = 8 * 1024 * 1024
+"""Half of what a collector takes in one request."""
 LINGER_SECONDS: Final = 0.2
 
 
@@ -152,6 +154,15 @@ class Client:
         if self._failures:
             raise self._failures.pop(0)  # one at a time: each is told
 
+    def _fitting(self) -> int:
+        """How many of the waiting events go into one request; at least one."""
+        size = 0
+        for count, line in enumerate(self._waiting[: self._batch_events]):
+            size += len(line) + 1
+            if count and size > BATCH_BYTES:
+                return count
+        return min(len(self._waiting), self._batch_events)
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -163,7 +174,8 @@ class Client:
                     lambda: len(self._waiting) >= self._batch_events or self._closing,
                     max(0.0, until - time.monotonic()),
                 )
-                batch, self._waiting = self._waiting[: self._batch_events], self._waiting[self._batch_events :]
+                count = self._fitting()
+                batch, self._waiting = self._waiting[:count], self._waiting[count:]
                 self._sending = len(batch)
             try:
                 self.post(batch)

@@ -45,7 +45,7 @@ class Driver:
         self.histories: Mapping[str, History] = Histories()
         self.track = Track(configuration, kpis, self.table)
         self.tally = Tally(configuration, kpis, self.table, now)
-        self.read = Read(kpis)
+        self.read = Read(configuration, kpis)
         self.source = CloudEvents(configuration.surveys)
         self.held: list[Timed] = []
         self.rejected: list[Rejection] = []

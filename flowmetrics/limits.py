@@ -40,6 +40,9 @@ LATENESS_DAYS: Final = 30
 SLOTS_PER_STREAM_MAX: Final = 4096
 """First and last activity of a day kept per customer and value stream: five years and a half of every day."""
 
+HORIZON_US_MIN: Final = 31 * 86_400_000_000
+"""The shortest horizon: stickiness reads thirty local days, of which one may have 25 hours. Refused by the settings."""
+
 # --- labels -------------------------------------------------------------------------------------------------------
 LABEL_CHARACTERS_MAX: Final = 128
 """A label value; longer ones are cut, so that a stack trace sent as a feature name cannot fill the page."""

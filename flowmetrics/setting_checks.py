@@ -11,6 +11,7 @@ from flowmetrics.errors import nearest
 from flowmetrics.instants import duration_text
 from flowmetrics.kpi import Kpi
 from flowmetrics.kpis import catalogue
+from flowmetrics.limits import HORIZON_US_MIN
 from flowmetrics.yaml_text import Spot, Walk, quoted
 
 Said: TypeAlias = Mapping[str, Any]
@@ -55,15 +56,14 @@ def _check_panes(walk: Walk, said: Said) -> None:
 def _check_horizon(walk: Walk, said: Said) -> None:
     horizon_us = walk.known("horizon", _DEFAULTS.horizon_us)
     windows_us = walk.known("windows", _DEFAULTS.windows_us)
-    if horizon_us is None or not windows_us or horizon_us >= max(windows_us):
+    if horizon_us is None or not windows_us or horizon_us >= max(HORIZON_US_MIN, *windows_us):
         return
-    longest = duration_text(max(windows_us))
+    longest_us = max(windows_us)
+    least_us, reader = max((longest_us, "the longest window"), (HORIZON_US_MIN, "what stickiness reads"))
     for spot in _given(walk, "horizon", "windows["):
-        if spot.path == "horizon" or walk.known(spot.path, 0) == max(windows_us):
-            walk.mistake(
-                spot,
-                f"the horizon {duration_text(horizon_us)} is shorter than the longest window; write {longest} or more",
-            )
+        if spot.path == "horizon" or walk.known(spot.path, 0) == longest_us:
+            horizon, least = duration_text(horizon_us), duration_text(least_us)
+            walk.mistake(spot, f"the horizon {horizon} is shorter than {reader}; write {least} or more")
             return
 
 

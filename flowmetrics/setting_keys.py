@@ -123,7 +123,7 @@ KEYS: Final = (
     ),
     Key(
         "horizon", ("horizon_us",), DURATION, _WRITE,
-        "Nothing older is read, and activity older than that is not kept; at least the longest window.",
+        "Nothing older is read, and activity older than that is not kept; at least 31 days and the longest window.",
     ),
     Key(
         "timezone", ("timezone",), TIME_ZONE, _READ,

@@ -246,11 +246,13 @@ class World:
                 name = duplicate_of[name]
             return name == survivor
 
-        return [
-            (min(other[0].at for n, other in named.items() if leads_to(n, name)), self.steps(facts))
-            for name, facts in named.items()
-            if not duplicate_of[name]
-        ]
+        def created_at(name: str) -> int:
+            """The earliest word on it or its duplicates, since all of them were silent for long."""
+            pooled = [fact for other, facts in named.items() if leads_to(other, name) for fact in facts]
+            pooled.sort(key=lambda fact: fact.at)
+            return min(named[name][0].at, since_silence(pooled, 2 * self.horizon)[0].at)
+
+        return [(created_at(name), self.steps(facts)) for name, facts in named.items() if not duplicate_of[name]]
 
     # people
 

@@ -9,6 +9,7 @@ import msgspec
 
 from agents.local.journal import Journal
 from flowmetrics.entity import History
+from flowmetrics.steps.links import reach
 from flowmetrics.steps.track import ENTITIES, entity_of
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -79,9 +80,12 @@ class HotHistories(dict[str, History]):
         self._weight = 0
 
     def rows(self, keys: Iterable[str]) -> Iterator[tuple[str, int, bytes]]:
-        """Key, latest instant and encoded history, as the journal stores them."""
+        """Key, latest instant of all that were ever linked, and encoded history, as the journal stores them.
+
+        Who was linked is forgotten together: each may still read what the others know.
+        """
         for key in keys:
             history = self[key]
             body = _encode(history)
             self._weight += len(body) // self.ORDINARY_BYTES
-            yield key, history.last_at(), body
+            yield key, max(self[linked].last_at() for linked in reach(key, self)), body

@@ -112,9 +112,13 @@ class Journal:
                     return
 
     def trim(self, before: int, position: int) -> int:
-        """Drop the events of the log that arrived before an instant and were taken; how many."""
+        """Drop the events of the log that arrived before an instant and were taken, up to the first that stays.
+
+        Returns how many. Arrival stamps go back when the clock does; the log never has a hole.
+        """
         with self.told(), self._writing, self._transaction(self._log):
-            gone = "FROM log WHERE arrived_at < ? AND first + count <= ?"
+            stays = "SELECT min(first) FROM log WHERE arrived_at >= ? OR first + count > ?"
+            gone = f"FROM log WHERE first < coalesce(({stays}), {2**63 - 1})"
             row = self._log.execute(f"SELECT coalesce(sum(count), 0) {gone}", (before, position)).fetchone()
             self._write(self._log, "trim", f"DELETE {gone}", [(before, position)])
         return int(row[0])

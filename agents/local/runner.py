@@ -182,7 +182,7 @@ class Runner:
         history = self._histories[key]
         yield from explanation(key, history, history.contributed, self._table, self.kpis, self.configuration)
 
-    def rebuild(self) -> None:
+    def rebuild(self, fingerprints: tuple[str, str]) -> None:
         """Read every history anew under this configuration and make all panes from it, in one transaction."""
         self._start(SeriesTable(()))
         with self.journal.checkpoint() as checkpoint:
@@ -194,13 +194,14 @@ class Runner:
                 checkpoint.histories(self._histories.rows(keys))
                 self._histories.age()
             self._put_panes(checkpoint)
+            checkpoint.meta("fingerprints", fingerprints)
 
     # --- start ----------------------------------------------------------------------------------------------------
     def _start(self, table: SeriesTable) -> None:
         self._table = table
         self._track = Track(self.configuration, self.kpis, table)
         self._tally = Tally(self.configuration, self.kpis, table, self.now)
-        self.read = Read(self.kpis)
+        self.read = Read(self.configuration, self.kpis)
         self._given = 0
 
     def _load(self) -> None:
@@ -215,8 +216,8 @@ class Runner:
 
     def _reconcile(self, fingerprints: tuple[str, str]) -> None:
         """Hold the configuration against the one that shaped what is stored."""
-        stored = self._stored("fingerprints", list(fingerprints))
-        if stored[1] != fingerprints[1]:
+        stored = self._stored("fingerprints", ("", ""))
+        if stored[1] not in ("", fingerprints[1]):
             if self.journal.first() > 0:
                 raise OperationError(
                     f"{self.journal.path} was written under a horizon, grain or survey scale that differs, and its log "
@@ -224,12 +225,11 @@ class Runner:
                 )
             with self.journal.checkpoint() as checkpoint:
                 checkpoint.empty("series", "changes", "segments", "histories", "held", "meta")
+                checkpoint.meta("fingerprints", fingerprints)
             self.position = 0
             self._start(SeriesTable(()))
-        elif stored[0] != fingerprints[0]:
-            self.rebuild()
-        with self.journal.checkpoint() as checkpoint:
-            checkpoint.meta("fingerprints", list(fingerprints))
+        elif stored != fingerprints:
+            self.rebuild(fingerprints)
 
     def _stored(self, name: str, otherwise: T) -> T:
         stored = self.journal.meta(name)

@@ -37,6 +37,8 @@ NEVER_AT: Final = 2**62
 
 _RECENCY_OF: Final = Memo[Sequence[Part]](lambda stream: (f"{RECENCY}:{stream}",))
 _VISITS_OF: Final = Memo[Sequence[Part]](lambda stream: (f"{RECENCY}:{stream}", f"{DAYS}:{stream}"))
+_ACTING: Final = "segment:acting"
+"""The attribute that holds the segment told by activities: they are erased by day, what is told otherwise is not."""
 _OF_ALL_STREAMS: Final[Sequence[Part]] = (MILESTONES, ANSWERS)
 
 Order: TypeAlias = tuple[int, int, str, str]
@@ -125,11 +127,10 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             anew = self._seen(at, configuration)
         stream = told.value_stream
         visits = self.visits.get(stream)
-        began: Sequence[Part] = ()
         if visits is None:
             visits = self.visits[stream] = Visits()
-            began = _OF_ALL_STREAMS[:1] if self.told else ()  # milestones told of no stream may follow it
         slots = visits.slots
+        began = _OF_ALL_STREAMS[:1] if self.told and not slots else ()  # milestones of no stream may follow it
         grain_us = configuration.grain_us
         slot = slot_of(at, grain_us)
         newest = slots[-1] if slots else -1
@@ -147,7 +148,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
                 counted["histories_cut", "features"] += 1
                 del visits.uses[min(visits.uses, key=lambda name: (visits.uses[name], name))]
         if told.segment is not None:
-            anew |= self._set("segment", told.segment, event, at)
+            anew |= self._set(_ACTING, told.segment, event, at)
         return self.parts() if anew else (*parts, *began) if began else parts
 
     def _seen(self, at: int, configuration: Configuration) -> bool:
@@ -241,11 +242,11 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         if at <= self.erased_at:
             return False
         self.erased_at = at
-        self.cut(2 * _day_after(at) // configuration.grain_us, at + 1)
+        self.cut(slot_of(_day_after(at), configuration.grain_us), at + 1, configuration.grain_us)
         return True
 
-    def cut(self, oldest_slot: int, oldest_at: int) -> None:
-        """Drop activity before a slot, and what was told before an instant."""
+    def cut(self, oldest_slot: int, oldest_at: int, grain_us: int) -> None:
+        """Drop activity before a slot, and what was told otherwise before an instant."""
         for visits in self.visits.values():
             visits.slots = [slot for slot in visits.slots if slot >= oldest_slot]
             visits.uses = {feature: slot for feature, slot in visits.uses.items() if slot >= oldest_slot}
@@ -253,7 +254,12 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         profile = self.told
         if profile is None:
             return
-        profile.attributes = {n: word for n, word in profile.attributes.items() if word[0][0] >= oldest_at}
+        acted_at = slot_begin(oldest_slot, grain_us) + oldest_slot % 2
+        profile.attributes = {
+            name: word
+            for name, word in profile.attributes.items()
+            if word[0][0] >= (acted_at if name == _ACTING else oldest_at)
+        }
         profile.milestones = {
             name: {v: kept for v, instants in streams.items() if (kept := [t for t in instants if t >= oldest_at])}
             for name, streams in profile.milestones.items()
@@ -273,7 +279,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             return self
         life = CustomerHistory()
         life.absorb(self, configuration)
-        life.cut(start, slot_begin(start, grain_us) + start % 2)
+        life.cut(start, slot_begin(start, grain_us) + start % 2, grain_us)
         return life
 
     def absorb(self, other: CustomerHistory, configuration: Configuration) -> None:
@@ -342,8 +348,9 @@ class CustomerStory(msgspec.Struct, gc=False):
 
     def attribute(self, name: str) -> str:
         """The latest word on segment, plan, account or kind; "" when none was said."""
-        word = self.facts.profile.attributes.get(name)
-        return word[1] if word else ""
+        attributes = self.facts.profile.attributes
+        words = [attributes[key] for key in (name, f"{name}:acting") if key in attributes]
+        return max(words)[1] if words else ""
 
     def active_days(self) -> list[int]:
         """The local days of activity in the value stream, in order."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -95,10 +96,13 @@ def read_request(
     """The story of a request; None for a duplicate. `lent` are its duplicates: the earliest creation counts."""
     if not history.facts:
         return None
-    created_at = min(_told(other, configuration)[0].at for other in (history, *lent.values()) if other.facts)
+    told = _told(history, configuration)
+    created_at = told[0].at
+    if lent:
+        created_at = min(created_at, _first_told((history, *lent.values()), configuration))
     story = RequestStory(created_at, created_at + configuration.horizon_us, "", "", False, None, None)
     duplicate_of, before, was_paused, ignored_us, at = None, FlowState.NEW, False, 0, created_at
-    for fact, _, state, paused in steps(_told(history, configuration), configuration):
+    for fact, _, state, paused in steps(told, configuration):
         if was_paused:
             ignored_us += fact.at - at
         story.value_stream = fact.value_stream
@@ -129,7 +133,17 @@ def duplicates(history: RequestHistory, configuration: Configuration) -> Sequenc
 
 
 def _told(history: RequestHistory, configuration: Configuration) -> Sequence[RequestFact]:
-    return since_silence(history.facts, configuration.horizon_us + ahead_us(configuration))
+    return since_silence(history.facts, _silence_us(configuration))
+
+
+def _first_told(histories: Iterable[RequestHistory], configuration: Configuration) -> int:
+    """When the first fact of a group was told, since all of it was silent for long."""
+    told = [fact for history in histories if history.facts for fact in _told(history, configuration)]
+    return since_silence(sorted(told, key=attrgetter("at")), _silence_us(configuration))[0].at
+
+
+def _silence_us(configuration: Configuration) -> int:
+    return configuration.horizon_us + ahead_us(configuration)
 
 
 def ahead_us(configuration: Configuration) -> int:

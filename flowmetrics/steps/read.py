@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, TypeAlias
 
+from flowmetrics.configuration import Configuration
 from flowmetrics.families import Family, Labels, Sample
 from flowmetrics.kpi import Kpi, Point
 from flowmetrics.steps.tally import Tally
@@ -24,10 +25,11 @@ UNIFORM: Final = {
 class Read:
     """The step; it remembers the points of each KPI and value stream until one of its measures changes."""
 
-    def __init__(self, kpis: Iterable[Kpi]) -> None:
+    def __init__(self, configuration: Configuration, kpis: Iterable[Kpi]) -> None:
         self.kpis = tuple(kpis)
         self.latest: Points = {}
-        self._pane = -1
+        self._calendar = configuration.calendar
+        self._pane_and_day = (-1, -1)
 
     def points(self, tally: Tally, now: int) -> Points:
         """The points of every KPI and value stream at `now`, with their full labels, in a fixed order.
@@ -35,7 +37,8 @@ class Read:
         `tally` must have been advanced to `now`. The result is by (KPI name, value stream), in catalogue order.
         """
         stirred, tally.stirred = tally.stirred, set()
-        moved, self._pane = tally.pane != self._pane, tally.pane
+        here = (tally.pane, self._calendar.day(now))  # midnight itself is the end of a pane, and the next day
+        moved, self._pane_and_day = here != self._pane_and_day, here
         points = {}
         streams = tally.value_streams()
         for kpi in self.kpis:

@@ -33,7 +33,7 @@ HABITS: Final = (
 
 ENGINE: Final = (
     "crashes", "kills", "power_cuts", "stores", "glances", "forgets", "trims", "pardons", "resends", "rebuilds",
-    "rewrites", "long", "clock_back", "tight_labels", "short_horizon", "brute_force",
+    "rewrites", "long", "clock_back", "tight_labels", "brute_force",
 )  # fmt: skip
 """What happens to the engine, and whether brute force judges it too."""
 
@@ -44,7 +44,6 @@ RARE: Final = {
     "long": 0.3,
     "rewrites": 0.3,
     "tight_labels": 0.15,
-    "short_horizon": 0.15,
 }
 """How likely a class is on, where it is not the usual 0.7."""
 
@@ -116,10 +115,9 @@ def _often(on: frozenset[str]) -> dict[str, int]:
 
 def _configuration(rng: Random, on: frozenset[str]) -> Configuration:
     windows_us = rng.choice(((HOUR_US, DAY_US), (15 * MINUTE_US, 2 * DAY_US), (DAY_US, 7 * DAY_US, 30 * DAY_US)))
-    short = max(windows_us) + rng.choice((0, DAY_US))
     return Configuration(
         windows_us=windows_us,
-        horizon_us=short if "short_horizon" in on else rng.choice((31, 31, 45)) * DAY_US,
+        horizon_us=rng.choice((31, 31, 45)) * DAY_US,
         resolution_us=rng.choice((SECOND_US, MINUTE_US, 5 * MINUTE_US, 5 * MINUTE_US, 15 * MINUTE_US)),
         timezone=rng.choice(("UTC", "Asia/Seoul", "America/Sao_Paulo", "Asia/Kathmandu")),
         value_streams=_streams(rng),

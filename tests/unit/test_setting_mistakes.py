@@ -67,9 +67,10 @@ def mistakes(text: str) -> list[str]:
         ("windows: [1d, 24h]", '1: windows[1] gives "24h" again; keep one.'),
         ("resolution: 7m", '1: resolution must divide 15 minutes, as 1s, 1m, 5m and 15m do, not "7m".'),
         ("windows: [31m]", '1: windows[0] is "31m", no multiple of the resolution 5m; write 30m or 35m.'),
-        ("resolution: 15m\nhorizon: 721h\nwindows: [5m]", '3: windows[0] is "5m", .* resolution 15m; write 15m.'),
+        ("resolution: 15m\nhorizon: 745h\nwindows: [5m]", '3: windows[0] is "5m", .* resolution 15m; write 15m.'),
         ("horizon: 57601m", '1: horizon is "57601m", no multiple of the resolution 5m; write 40d or 57605m.'),
-        ("horizon: 29d", "1: the horizon 29d is shorter than the longest window; write 30d or more."),
+        ("horizon: 30d", "1: the horizon 30d is shorter than what stickiness reads; write 31d or more."),
+        ("windows: [40d]\nhorizon: 5w", "2: the horizon 35d is shorter than the longest window; write 40d or more."),
         ("\nwindows: [1d, 401d]", "2: the horizon 400d is shorter than the longest window; write 401d or more."),
         # numbers
         ("percentiles: [50, 101]", '1: percentiles[1] must be a whole number from 1 to 100, not "101".'),

@@ -103,7 +103,7 @@ def test_every_key_reaches_its_place() -> None:
         windows: [1h, 2w]
         resolution: 1s
         percentiles: [100, 1]
-        horizon: 14d
+        horizon: 35d
         timezone: Europe/Zurich
         value_streams: {"shop-*": {start: created}, other: {reopen_gap: include}, plain: }
         surveys: {csat: {top: 1}, effort: {scale: [-3, 3], better: low}}
@@ -122,7 +122,7 @@ def test_every_key_reaches_its_place() -> None:
         windows_us=(HOUR_US, 14 * DAY_US),
         resolution_us=SECOND_US,
         percentiles=(100, 1),
-        horizon_us=14 * DAY_US,
+        horizon_us=35 * DAY_US,
         timezone="Europe/Zurich",
         value_streams=(
             ("shop-*", ValueStream(start="created")),

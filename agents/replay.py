@@ -39,7 +39,7 @@ class Replay:
         later: list[list[Timed]] = [[] for _ in self._ats]
         driver.advance(self._ats[0][0])
         for batch in self._batches(events, later):
-            driver.take(batch)
+            driver.gather(batch)
         for (instant, at), batch in zip(self._ats, later, strict=True):
             driver.advance(instant)
             driver.take(batch)

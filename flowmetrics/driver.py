@@ -23,7 +23,7 @@ from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.read import Read
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.steps.tally import Tally
-from flowmetrics.steps.track import Track, entity_of
+from flowmetrics.steps.track import Touched, Track, entity_of
 
 
 class Histories(dict[str, History]):
@@ -48,6 +48,7 @@ class Driver:
         self.read = Read(configuration, kpis)
         self.source = CloudEvents(configuration.surveys)
         self.held: list[Timed] = []
+        self._touched: Touched = {}
         self.rejected: list[Rejection] = []
         self.now = now
 
@@ -64,8 +65,18 @@ class Driver:
 
     def take(self, batch: Sequence[Timed]) -> None:
         """Take one batch of accepted events."""
+        self.gather(batch)
+        self.settle()
+
+    def gather(self, batch: Sequence[Timed]) -> None:
+        """Take one batch of accepted events without asking yet what they contribute: cheaper for many batches."""
         self.held.extend(timed for timed in batch if timed[0] > self.now)
-        self.tally.apply(self.track([timed for timed in batch if timed[0] <= self.now], self.histories).changes)
+        self.track.join((timed for timed in batch if timed[0] <= self.now), self.histories, self._touched)
+
+    def settle(self) -> None:
+        """Bring the panes up to what was gathered."""
+        touched, self._touched = self._touched, {}
+        self.tally.apply(self.track.emit(touched, self.histories))
 
     def advance(self, now: int) -> None:
         """Move the clock; what was held until then is taken."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration, Memo
@@ -36,9 +35,6 @@ _BY_PREFIX: Final = {entity.prefix: entity for entity in ENTITIES}
 _JOINS: Final = {kind: join for entity in ENTITIES for kind, join in entity.joins.items()}
 """Event type → (key of the entity it tells of, how it is joined); events of other types stay in the log."""
 
-_SLICE: Final = 256
-"""Events joined before their entities are read: few enough that the histories are still in the processor's cache."""
-
 
 def keys_of(event: Event) -> Sequence[str]:
     """The keys of the histories that an event touches: its own entity, and those it mentions."""
@@ -51,13 +47,12 @@ def entity_of(key: str) -> Entity:
     return _BY_PREFIX[key.partition(":")[0]]
 
 
-@dataclass
-class Tracked:
+class Tracked(NamedTuple):
     """What one batch did: changes to panes, histories that changed, and what the engine counts."""
 
-    changes: Changes = field(default_factory=lambda: defaultdict(dict))
-    dirty: set[str] = field(default_factory=set)
-    counted: Counted = field(default_factory=Counter)
+    changes: Changes
+    dirty: set[str]
+    counted: Counted
 
 
 class Track:
@@ -79,34 +74,15 @@ class Track:
 
         self._plans: dict[type, Memo[_Plan]] = {entity.history: plans(entity) for entity in ENTITIES}
 
-    def __call__(self, batch: Sequence[Timed], histories: Mapping[str, History]) -> Tracked:
+    def __call__(self, batch: Iterable[Timed], histories: Mapping[str, History]) -> Tracked:
         """Join a batch to the histories, in place, and give what changed."""
-        tracked = Tracked()
-        for start in range(0, len(batch), _SLICE):
-            touched = self._join(batch[start : start + _SLICE], histories, tracked.counted)
-            self._emit(touched, histories, tracked.changes)
-            tracked.dirty.update(touched)
-        return tracked
-
-    def renew(self, keys: Iterable[str], histories: Mapping[str, History]) -> Tracked:
-        """Emit entities whole, as if nothing had been emitted before: a new reading of the same facts."""
         touched: Touched = {}
-        for key in keys:
-            touched[key] = (histories[key], self._all_parts(key, histories))
-            histories[key].contributed.clear()
-        tracked = Tracked(dirty=set(touched))
-        self._emit(touched, histories, tracked.changes)
-        return tracked
+        counted = self.join(batch, histories, touched)
+        return Tracked(self.emit(touched, histories), set(touched), counted)
 
-    def contributions(self, key: str, histories: Mapping[str, History]) -> dict[Part, list[Contribution]]:
-        """The contributions that the facts of an entity call for now; parts without any are left out."""
-        history, plans = histories[key], self._plans[type(histories[key])]
-        parts = self._all_parts(key, histories)
-        return {part: found for part in parts if (found := self._read(key, history, plans[part], histories))}
-
-    def _join(self, batch: Sequence[Timed], histories: Mapping[str, History], counted: Counted) -> Touched:
-        touched: Touched = {}
-        linked: set[str] = set()
+    def join(self, batch: Iterable[Timed], histories: Mapping[str, History], touched: Touched) -> Counted:
+        """Join a batch to the histories, in place; what it changed goes to `touched`. Gives what was counted."""
+        counted: Counted = Counter()
         configuration = self._configuration
         for at, event in batch:
             kind = type(event)
@@ -121,16 +97,36 @@ class Track:
                     touched[key] = (history, parts)
                 elif touched[key][1] is not parts:
                     touched[key] = (history, {*touched[key][1], *parts})
-                if history.mentioned:
-                    linked.add(key)
             if kind in _MENTIONING:
                 self._link(key, at, event, histories)
                 if history.mentioned:
-                    linked.add(key)
-        for key in linked:
+                    touched.setdefault(key, (history, ()))
+        return counted
+
+    def emit(self, touched: Touched, histories: Mapping[str, History]) -> Changes:
+        """Read what was touched, and who is linked to it, anew: the changes to what it contributed before."""
+        for key in [key for key, (history, _) in touched.items() if history.mentioned]:
             for other in reach(key, histories):
                 touched[other] = (histories[other], self._all_parts(other, histories))
-        return touched
+        changes: Changes = defaultdict(dict)
+        self._emit(touched, histories, changes)
+        return changes
+
+    def renew(self, keys: Iterable[str], histories: Mapping[str, History]) -> Tracked:
+        """Emit entities whole, as if nothing had been emitted before: a new reading of the same facts."""
+        touched: Touched = {}
+        for key in keys:
+            touched[key] = (histories[key], self._all_parts(key, histories))
+            histories[key].contributed.clear()
+        changes: Changes = defaultdict(dict)
+        self._emit(touched, histories, changes)
+        return Tracked(changes, set(touched), Counter())
+
+    def contributions(self, key: str, histories: Mapping[str, History]) -> dict[Part, list[Contribution]]:
+        """The contributions that the facts of an entity call for now; parts without any are left out."""
+        history, plans = histories[key], self._plans[type(histories[key])]
+        parts = self._all_parts(key, histories)
+        return {part: found for part in parts if (found := self._read(key, history, plans[part], histories))}
 
     def _link(self, key: str, at: int, event: Event, histories: Mapping[str, History]) -> None:
         for other in _mentioned_by(event):

@@ -235,13 +235,14 @@ class Configuration:
         five_us = 5 * MINUTE_US
         return self.resolution_us if self.resolution_us % five_us else five_us
 
-    def same_day(self, slot: int, other: int) -> bool:
+    @cached_property
+    def same_day(self) -> Callable[[int, int], bool]:
         """Whether two slots of stored activity lie in one local day."""
+        grain_us, day = self.grain_us, self.calendar.day
+        day_slots = 2 * DAY_US // grain_us
         if self.timezone == "UTC":
-            day_slots = 2 * DAY_US // self.grain_us
-            return slot // day_slots == other // day_slots
-        day = self.calendar.day
-        return day(slot // 2 * self.grain_us) == day(other // 2 * self.grain_us)
+            return lambda slot, other: slot // day_slots == other // day_slots
+        return lambda slot, other: day(slot // 2 * grain_us) == day(other // 2 * grain_us)
 
     @cached_property
     def silence_us(self) -> int:

@@ -70,8 +70,8 @@ class Driver:
 
     def gather(self, batch: Sequence[Timed]) -> None:
         """Take one batch of accepted events without asking yet what they contribute: cheaper for many batches."""
-        self.held.extend(timed for timed in batch if timed[0] > self.now)
-        self.track.join((timed for timed in batch if timed[0] <= self.now), self.histories, self._touched)
+        self.held += [timed for timed in batch if timed[0] > self.now]
+        self.track.join([timed for timed in batch if timed[0] <= self.now], self.histories, self._touched)
 
     def settle(self) -> None:
         """Bring the panes up to what was gathered."""

@@ -118,10 +118,11 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
     def act(self, event: ActivityEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join an activity; the resolution gives the grain of activity, the horizon how far back it is kept."""
         told = event.data
-        if told.actor != "human" or at < _day_after(self.erased_at):
+        latest_at = self.latest_at
+        if told.actor != "human" or (self.erased_at >= 0 and at < _day_after(self.erased_at)):
             return ()
         anew = False
-        if 0 <= at - self.latest_at <= configuration.silence_us and self.latest_at >= 0:
+        if 0 <= latest_at <= at <= latest_at + configuration.silence_us:
             self.latest_at = at
         else:
             anew = self._seen(at, configuration)
@@ -129,14 +130,14 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         visits = self.visits.get(stream)
         if visits is None:
             visits = self.visits[stream] = Visits()
-        slots = visits.slots
-        began = _OF_ALL_STREAMS[:1] if self.told and not slots else ()  # milestones of no stream may follow it
-        grain_us = configuration.grain_us
+        slots, grain_us = visits.slots, configuration.grain_us
         slot = slot_of(at, grain_us)
-        newest = slots[-1] if slots else -1
         parts: Sequence[Part] = ()
-        if slot != newest and insert_slot(slots, slot, grain_us):
-            same_day = slot > newest >= 0 and configuration.same_day(newest, slot)
+        if not slots:
+            slots.append(slot)
+            parts = self.parts() if self.told else _VISITS_OF[stream]  # milestones told of no stream may follow it
+        elif slot != (newest := slots[-1]) and insert_slot(slots, slot, grain_us):
+            same_day = slot > newest and configuration.same_day(newest, slot)
             parts = _RECENCY_OF[stream] if same_day else _VISITS_OF[stream]
             if len(slots) > SLOTS_PER_STREAM_MAX:
                 _bound(slots, counted)
@@ -149,7 +150,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
                 del visits.uses[min(visits.uses, key=lambda name: (visits.uses[name], name))]
         if told.segment is not None:
             anew |= self._set(_ACTING, told.segment, event, at)
-        return self.parts() if anew else (*parts, *began) if began else parts
+        return self.parts() if anew else parts
 
     def _seen(self, at: int, configuration: Configuration) -> bool:
         """Note that a fact was told of an instant; whether a silence may have begun, ended or moved by it."""

@@ -26,14 +26,19 @@ from flowmetrics.windowing.bins import BINS
 Changes: TypeAlias = dict[int, dict[int, int]]
 """Series number → cell → signed amount."""
 
-Touched: TypeAlias = dict[str, tuple[History, Collection[Part]]]
-"""Key of an entity → its history, and the parts of it that a batch changed."""
+Touched: TypeAlias = dict[str, Collection[Part]]
+"""Key of an entity → the parts of it that changed."""
 
 ENTITIES: Final = (WORK_ITEM, REQUEST, CUSTOMER)
 _BY_PREFIX: Final = {entity.prefix: entity for entity in ENTITIES}
 
-_JOINS: Final = {kind: join for entity in ENTITIES for kind, join in entity.joins.items()}
-"""Event type → (key of the entity it tells of, how it is joined); events of other types stay in the log."""
+_JOINS: Final = {
+    kind: (*join, kind in (CustomerEvent, EraseEvent, RequestEvent))
+    for entity in ENTITIES
+    for kind, join in entity.joins.items()
+}
+"""Event type → (key of the entity it tells of, how it is joined, whether it may link entities); events of other types
+stay in the log."""
 
 
 def keys_of(event: Event) -> Sequence[str]:
@@ -85,29 +90,30 @@ class Track:
         counted: Counted = Counter()
         configuration = self._configuration
         for at, event in batch:
-            kind = type(event)
-            if kind not in _JOINS:
+            plan = _JOINS.get(type(event))
+            if plan is None:
                 continue
-            key_of, join = _JOINS[kind]
+            key_of, join, mentions = plan
             key = key_of(event)
             history = histories[key]
             parts = join(history, event, at, configuration, counted)
             if parts:
-                if key not in touched:
-                    touched[key] = (history, parts)
-                elif touched[key][1] is not parts:
-                    touched[key] = (history, {*touched[key][1], *parts})
-            if kind in _MENTIONING:
+                before = touched.get(key)
+                if before is None:
+                    touched[key] = parts
+                elif before is not parts:
+                    touched[key] = _joined(before, parts)
+            if mentions:
                 self._link(key, at, event, histories)
                 if history.mentioned:
-                    touched.setdefault(key, (history, ()))
+                    touched.setdefault(key, ())
         return counted
 
     def emit(self, touched: Touched, histories: Mapping[str, History]) -> Changes:
         """Read what was touched, and who is linked to it, anew: the changes to what it contributed before."""
-        for key in [key for key, (history, _) in touched.items() if history.mentioned]:
+        for key in [key for key in touched if histories[key].mentioned]:
             for other in reach(key, histories):
-                touched[other] = (histories[other], self._all_parts(other, histories))
+                touched[other] = self._all_parts(other, histories)
         changes: Changes = defaultdict(dict)
         self._emit(touched, histories, changes)
         return changes
@@ -116,7 +122,7 @@ class Track:
         """Emit entities whole, as if nothing had been emitted before: a new reading of the same facts."""
         touched: Touched = {}
         for key in keys:
-            touched[key] = (histories[key], self._all_parts(key, histories))
+            touched[key] = self._all_parts(key, histories)
             histories[key].contributed.clear()
         changes: Changes = defaultdict(dict)
         self._emit(touched, histories, changes)
@@ -136,7 +142,8 @@ class Track:
 
     def _emit(self, touched: Touched, histories: Mapping[str, History], changes: Changes) -> None:
         plans = self._plans
-        for key, (history, parts) in touched.items():
+        for key, parts in touched.items():
+            history = histories[key]
             contributed, plan_of = history.contributed, plans[type(history)]
             for part in parts:
                 plan = plan_of[part]
@@ -182,9 +189,16 @@ class _Plan(NamedTuple):
     measures: list[tuple[Mapping[tuple[str, ...], int], Callable[[Any], Iterable[Place]]]]
 
 
-_MENTIONING: Final = frozenset({CustomerEvent, EraseEvent, RequestEvent})
 _ALONE: Final[Mapping[str, History]] = {}
 _NOTHING: Final[list[Contribution]] = []
+
+
+def _joined(before: Collection[Part], parts: Collection[Part]) -> Collection[Part]:
+    """Both, each once, in the order in which they changed. A dict is one that was made here, and grows."""
+    if type(before) is not dict:
+        before = dict.fromkeys(before)
+    before.update(dict.fromkeys(parts))
+    return before
 
 
 def _mentioned_by(event: Event) -> Sequence[str]:

@@ -17,13 +17,11 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.entity import History
 from flowmetrics.errors import Rejection
 from flowmetrics.families import Family
-from flowmetrics.kpis import selected
 from flowmetrics.source import FAR_FUTURE, Timed
 from flowmetrics.sources.cloudevents import CloudEvents
-from flowmetrics.steps.read import Read
 from flowmetrics.steps.series import SeriesTable
-from flowmetrics.steps.tally import Tally
-from flowmetrics.steps.track import Touched, Track, entity_of
+from flowmetrics.steps.track import Touched, entity_of
+from flowmetrics.topology import assemble
 
 
 class Histories(dict[str, History]):
@@ -40,12 +38,9 @@ class Driver:
 
     def __init__(self, configuration: Configuration, now: int = 0) -> None:
         self.configuration = configuration
-        kpis = selected(configuration)
         self.table = SeriesTable(())
         self.histories: Mapping[str, History] = Histories()
-        self.track = Track(configuration, kpis, self.table)
-        self.tally = Tally(configuration, kpis, self.table, now)
-        self.read = Read(configuration, kpis)
+        self.track, self.tally, self.read = assemble(configuration, self.table, now)
         self.source = CloudEvents(configuration.surveys)
         self.held: list[Timed] = []
         self._touched: Touched = {}

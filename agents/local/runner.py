@@ -29,10 +29,9 @@ from flowmetrics.limits import LATENESS_DAYS
 from flowmetrics.source import FAR_FUTURE, Timed
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.audit import Difference, compare
-from flowmetrics.steps.read import Read
 from flowmetrics.steps.series import SeriesTable
-from flowmetrics.steps.tally import Tally
-from flowmetrics.steps.track import Track, keys_of
+from flowmetrics.steps.track import keys_of
+from flowmetrics.topology import Change, assemble, made_anew
 
 BATCH_EVENTS_MAX: Final = 10_000
 """Events of one checkpoint: from 2,000 on the cost of a commit no longer shows; more only delays what is visible."""
@@ -186,7 +185,7 @@ class Runner:
         """Read every history anew under this configuration and make all panes from it, in one transaction."""
         self._start(SeriesTable(()))
         with self.journal.checkpoint() as checkpoint:
-            checkpoint.empty("series", "changes", "segments")
+            checkpoint.empty(*(store.name for store in made_anew(Change.READ)))
             for keys in _batches(self.journal.keys(), BATCH_EVENTS_MAX):
                 self._histories.prefetch(keys)
                 tracked = self._track.renew(keys, self._histories)
@@ -199,9 +198,7 @@ class Runner:
     # --- start ----------------------------------------------------------------------------------------------------
     def _start(self, table: SeriesTable) -> None:
         self._table = table
-        self._track = Track(self.configuration, self.kpis, table)
-        self._tally = Tally(self.configuration, self.kpis, table, self.now)
-        self.read = Read(self.configuration, self.kpis)
+        self._track, self._tally, self.read = assemble(self.configuration, table, self.now)
         self._given = 0
 
     def _load(self) -> None:
@@ -224,7 +221,7 @@ class Runner:
                     "no longer begins at the first event; restore that configuration, or import into a new directory"
                 )
             with self.journal.checkpoint() as checkpoint:
-                checkpoint.empty("series", "changes", "segments", "histories", "held", "meta")
+                checkpoint.empty(*(store.name for store in made_anew(Change.WRITE)), "meta")
                 checkpoint.meta("fingerprints", fingerprints)
             self.position = 0
             self._start(SeriesTable(()))

@@ -66,6 +66,10 @@ class Engine:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def loop_seconds(self) -> float:
+        """CPU of the main thread, which runs the event loop."""
+        return int(Path(f"/proc/{self.process.pid}/task/{self.process.pid}/schedstat").read_text().split()[0]) / 1e9
+
     def resident_mib(self) -> int:
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * 4096 // 2**20
 
@@ -168,20 +172,55 @@ def latency(path: str, most: int) -> None:
 
 
 def scrape(path: str, most: int) -> None:
-    """20,000 series; the time of a scrape, and how long another request waits while scrapes go on."""
-    with engine() as one:
+    """20,000 series: what a scrape costs the thread of the event loop, and how long other requests wait meanwhile."""
+    with engine("windows: [1h, 1d, 7d, 30d, 60d, 90d]\n") as one:
         fill(one, path, most)
         one.wait_taken()
         time.sleep(2)
         page = one.get("/metrics")[1]
         series = sum(not line.startswith(b"#") for line in page.splitlines())
-        waits = []
-        for _ in range(100):
-            begin = time.monotonic()
-            one.get("/metrics")
-            waits.append((time.monotonic() - begin) * 1000)
-        times = f"p50 {statistics.median(waits):.1f} ms, max {max(waits):.1f} ms"
-        print(f"scrape: {series:,} series, {len(page) >> 10} KiB: {times} at the client")
+        print(f"scrape: {series:,} series, {len(page) >> 10} KiB")
+        idle = 0.0
+        for name, scrapes, headers in (
+            ("nothing", 0, {}),
+            ("plain", 5, {}),
+            ("gzip", 5, {"Accept-Encoding": "gzip"}),
+        ):
+            waits: list[float] = []
+            ended = threading.Event()
+            other = threading.Thread(target=_ask, args=(one, waits, ended))
+            other.start()
+            begun, times = one.loop_seconds(), []
+            for _ in range(20):
+                times += [_timed(one, headers) for _ in range(scrapes)]
+                time.sleep(0.5)
+            ended.set()
+            other.join()
+            spent = (one.loop_seconds() - begun) * 1000
+            print(f"  {name}: /healthz beside it p50 {statistics.median(waits):.1f} ms, max {max(waits):.1f} ms")
+            if times:
+                print(f"    event loop {(spent - idle) / len(times):.2f} ms of CPU a scrape")
+                print(f"    p50 {statistics.median(times):.1f} ms, max {max(times):.1f} ms at the client")
+            else:
+                idle = spent
+
+
+def _timed(one: Engine, headers: dict[str, str]) -> float:
+    """Milliseconds of a scrape."""
+    connection = http.client.HTTPConnection(one.host, one.port, timeout=60)
+    begin = time.monotonic()
+    connection.request("GET", "/metrics", headers=headers)
+    connection.getresponse().read()
+    return (time.monotonic() - begin) * 1000
+
+
+def _ask(one: Engine, waits: list[float], ended: threading.Event) -> None:
+    """How long a small request takes, 200 times a second."""
+    while not ended.is_set():
+        begin = time.monotonic()
+        one.get("/healthz")
+        waits.append((time.monotonic() - begin) * 1000)
+        time.sleep(0.005)
 
 
 def restart(path: str, most: int) -> None:

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable
+
 from flowmetrics import driver
-from flowmetrics.families import Sample
+from flowmetrics.configuration import Configuration
+from flowmetrics.driver import Histories
+from flowmetrics.engine_metrics import EngineCounters
+from flowmetrics.families import Family, Sample
+from flowmetrics.partition import Delivery, Partition
+from flowmetrics.source import FAR_FUTURE
+from flowmetrics.steps.series import SeriesTable
+from flowmetrics.topology import assemble
 
 
 class Driver(driver.Driver):
@@ -11,9 +21,67 @@ class Driver(driver.Driver):
 
     def values(self) -> dict[str, float]:
         """What is published now, as `metric{labels}` → value."""
-        return {
-            sample_text(family.name, sample): sample.value for family in self.families() for sample in family.samples
+        return flat(self.families())
+
+
+class Partitioned:
+    """The engine in memory with many partitions. `pick(n)` chooses, below n, whose mail is read next.
+
+    Events are dealt out in turn, so that most reach a partition where they do not belong and must be passed on.
+    """
+
+    def __init__(self, configuration: Configuration, partitions: int, pick: Callable[[int], int]) -> None:
+        self._pick = pick
+        self.now = 0
+        self._parts = [
+            Partition(configuration, (n, partitions), Histories(), SeriesTable(()), {}, {}, EngineCounters([]))
+            for n in range(partitions)
+        ]
+        self._mail: dict[tuple[int, int], deque[Delivery | tuple[str, bytes]]] = {
+            (one, other): deque() for one in range(partitions) for other in range(partitions)
         }
+        self._table = SeriesTable(())
+        _, self._tally, self._read = assemble(configuration, self._table, 0)
+
+    def deliver(self, lines: Iterable[bytes]) -> None:
+        """Take one batch of native events, and read some of the mail that follows from it."""
+        for index, line in enumerate(lines):
+            to = index % len(self._parts)
+            self._mail[to, to].append(Delivery(FAR_FUTURE, line))
+        self._read_mail(self._pick(8))
+
+    def advance(self, now: int) -> None:
+        """Move the clock, and read all mail."""
+        self.now = max(now, self.now)
+        for part in range(len(self._parts)):
+            self._take(part, [], [])
+        self._read_mail(-1)
+        self._tally.advance(self.now)
+
+    def values(self) -> dict[str, float]:
+        """What is published now, as `metric{labels}` → value."""
+        return flat(self._read.families(self._tally, self.now))
+
+    def _read_mail(self, times: int) -> None:
+        while times and (waiting := [road for road, mail in self._mail.items() if mail]):
+            road = waiting[self._pick(len(waiting))]
+            mail = [self._mail[road].popleft() for _ in range(1 + self._pick(len(self._mail[road])))]
+            events = [one for one in mail if isinstance(one, Delivery)]
+            self._take(road[1], events, [one for one in mail if not isinstance(one, Delivery)])
+            times -= 1
+
+    def _take(self, number: int, events: Iterable[Delivery], letters: Iterable[tuple[str, bytes]]) -> None:
+        taken = self._parts[number].take(events, letters, self.now)
+        for to, key, body in taken.letters:
+            self._mail[number, to].append((key, body))
+        for to, _, delivery in taken.misplaced:
+            self._mail[number, to].append(delivery)
+        self._tally.apply({self._table.number(series): cells for series, cells in taken.changes.items()})
+
+
+def flat(families: Iterable[Family]) -> dict[str, float]:
+    """Families as `metric{labels}` → value."""
+    return {sample_text(family.name, sample): sample.value for family in families for sample in family.samples}
 
 
 def sample_text(name: str, sample: Sample) -> str:

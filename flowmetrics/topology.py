@@ -83,6 +83,6 @@ class Steps(NamedTuple):
 
 
 def assemble(configuration: Configuration, table: SeriesTable, now: int) -> Steps:
-    """The steps under a configuration, over a table of series; windows end at `now` at first."""
+    """The steps of an engine with one partition, over a table of series; windows end at `now` at first."""
     kpis = selected(configuration)
     return Steps(Track(configuration, kpis, table), Tally(configuration, kpis, table, now), Read(configuration, kpis))

@@ -5,21 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
-import msgspec
-
 from agents.local.journal import Journal
 from flowmetrics.entity import History
 from flowmetrics.steps.links import reach
-from flowmetrics.steps.track import ENTITIES, entity_of
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-_DECODE: Final = {entity.prefix: msgspec.msgpack.Decoder(entity.history).decode for entity in ENTITIES}
-
-
-def decode_history(key: str, body: bytes) -> History:
-    """A stored history."""
-    history: History = _DECODE[key.partition(":")[0]](body)
-    return history
+from flowmetrics.steps.stored import decode_history, encode_history
+from flowmetrics.steps.track import entity_of
 
 
 class HotHistories(dict[str, History]):
@@ -86,6 +76,6 @@ class HotHistories(dict[str, History]):
         """
         for key in keys:
             history = self[key]
-            body = _encode(history)
+            body = encode_history(history)
             self._weight += len(body) // self.ORDINARY_BYTES
             yield key, max(self[linked].last_at() for linked in reach(key, self)), body

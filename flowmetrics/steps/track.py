@@ -8,11 +8,11 @@ whatever it is. `now` plays no part; the runner hands over an event when its tim
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration, Memo
-from flowmetrics.entities.customer import CUSTOMER
+from flowmetrics.entities.customer import CUSTOMER, CustomerHistory
 from flowmetrics.entities.request import REQUEST
 from flowmetrics.entities.work_item import WORK_ITEM
 from flowmetrics.entity import PACKED_FROM, Contribution, Counted, Entity, History, Part, Place, pack, unpack
@@ -61,10 +61,21 @@ class Tracked(NamedTuple):
 
 
 class Track:
-    """The step; `histories[key]` must give the history of any key, a fresh one for a new entity."""
+    """The step; `histories[key]` must give the history of any key, a fresh one for a new entity.
 
-    def __init__(self, configuration: Configuration, kpis: Iterable[Kpi], table: SeriesTable) -> None:
+    Histories for which `owns` is false are copies of what lives in another partition: they are read like others, and
+    contribute nothing here.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        kpis: Iterable[Kpi],
+        table: SeriesTable,
+        owns: Callable[[str], bool] = lambda key: True,
+    ) -> None:
         self._configuration = configuration
+        self._owns = owns
         measures = list(dict.fromkeys(measure for kpi in kpis for measure in kpi.measures))
 
         def plans(entity: Entity) -> Memo[_Plan]:
@@ -109,11 +120,22 @@ class Track:
                     touched.setdefault(key, ())
         return counted
 
+    def hear(self, key: str, copy: History, histories: MutableMapping[str, History], touched: Touched) -> None:
+        """Take the copy of a history that lives in another partition, and what follows from it for those here."""
+        for mate, at in histories[key].mentioned.items():
+            copy.mentioned[mate] = min(at, copy.mentioned.get(mate, at))
+        histories[key] = copy
+        for mate, at in copy.mentioned.items():
+            mention(key, mate, at, histories)
+        if isinstance(copy, CustomerHistory):
+            spread_erasure(key, histories, self._configuration)
+        touched.setdefault(key, ())
+
     def emit(self, touched: Touched, histories: Mapping[str, History]) -> Changes:
         """Read what was touched, and who is linked to it, anew: the changes to what it contributed before."""
         for key in [key for key in touched if histories[key].mentioned]:
             for other in reach(key, histories):
-                touched[other] = self._all_parts(other, histories)
+                touched[other] = self._all_parts(other, histories) if self._owns(other) else ()
         changes: Changes = defaultdict(dict)
         self._emit(touched, histories, changes)
         return changes

@@ -9,10 +9,10 @@ from typing import Final
 import msgspec
 from process import Parts
 
-from agents.local.histories import decode_history
 from agents.local.journal import Fault, Journal
 from agents.local.runner import Runner
 from flowmetrics.source import Timed
+from flowmetrics.steps.stored import decode_history
 
 
 class PositionFirst(Runner):

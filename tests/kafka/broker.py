@@ -1,0 +1,112 @@
+"""A real Kafka broker for tests: one node in KRaft mode on free ports, from the jars of `pom.xml`, as a child process.
+
+The jars are fetched once into `.kafka/` beside the checkout's other caches. A broker can be stopped, killed and started
+again over the same files, and be reached without a password, with SASL, or over TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).parent
+JARS: Final = HERE.parents[1] / ".kafka"
+HEAP: Final = ("-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+START_SECONDS: Final = 60.0
+
+
+def jars() -> Path:
+    """The folder of the broker's jars, fetched with Maven when it is not there yet. Raises RuntimeError."""
+    if not any(JARS.glob("kafka_*.jar")):
+        if shutil.which("mvn") is None or shutil.which("java") is None:
+            raise RuntimeError("Kafka needs java and mvn; install them, or name a broker in FLOWMETRICS_TEST_BROKER")
+        command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
+        subprocess.run([*command, f"-DoutputDirectory={JARS}"], check=True)
+    return JARS
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Broker:
+    """One broker over a folder; `address` is where it listens. Start it before use, and stop it at the end."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.folder = folder
+        self.port, controller = free_port(), free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = folder / "server.properties"
+        properties = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "controller.listener.names": "CONTROLLER",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "log.dirs": str(folder / "log"),
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "4",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            "auto.create.topics.enable": "false",
+            "log.flush.offset.checkpoint.interval.ms": "1000",
+            **(settings or {}),
+        }
+        self._file.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+        self._java("kafka.tools.StorageTool", "format", "-t", "flowmetricsTestCluster", "-c", str(self._file))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def _java(self, main: str, *words: str) -> None:
+        command = ["java", *HEAP, "-cp", f"{jars()}/*", main, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{main}: {done.stdout}{done.stderr}")
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        out = (self.folder / "out").open("ab")
+        log4j = "-Dlog4j2.level=ERROR"
+        command = ["java", *HEAP, log4j, "-cp", f"{jars()}/*", "kafka.Kafka", str(self._file)]
+        self._process = subprocess.Popen(command, stdout=out, stderr=out)
+        out.close()
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                break
+            with socket.socket() as probe:
+                probe.settimeout(1)
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise RuntimeError(f"the broker did not start: {(self.folder / 'out').read_text()[-2000:]}")
+
+    def stop(self, how: int = signal.SIGTERM) -> None:
+        """End it, in order or by SIGKILL."""
+        if self._process is not None:
+            os.kill(self._process.pid, how)
+            self._process.wait(60)
+            self._process = None

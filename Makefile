@@ -1,21 +1,22 @@
 # Everything sets itself up: `make demo` and `make test` need Python 3.11 to 3.13 and nothing else of ours.
 PYTHON ?= python3
 VENV ?= .venv
+LISTEN ?= 127.0.0.1:8080
 SEEDS ?= 1000
 BIN := $(VENV)/bin
 SOURCES := flowmetrics agents tests benchmarks
 
-.PHONY: help demo run-venv test check simulate bench-local lock format clean
+.PHONY: help demo test check simulate lock format clean
 
 help:
-	@echo "make demo      a simulated company on http://localhost:8080"
+	@echo "make demo      a simulated company on http://localhost:8080; LISTEN=HOST:PORT for another place"
 	@echo "make test      every check and every test"
 	@echo "make check     formatting, types, import contracts, freshness of generated files"
 	@echo "make simulate  SEEDS=n  the simulator at any length"
 	@echo "make lock      renew requirements.lock after a change of pyproject.toml"
 
 demo: $(VENV)/run
-	$(BIN)/flowmetrics demo
+	$(BIN)/flowmetrics demo --listen $(LISTEN)
 
 test: check
 	$(BIN)/python -m pytest

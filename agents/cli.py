@@ -57,7 +57,7 @@ def main() -> None:
 @main.command()
 @click.option("--listen", metavar="HOST:PORT", default="127.0.0.1:8080", show_default=True, help="Where to serve.")
 @click.option("--seed", default=7, show_default=True, help="Another number is another company.")
-@click.option("--days", default=45, show_default=True, help="How much past the company has.")
+@click.option("--days", default=45, show_default=True, type=click.IntRange(1, 365), help="How much past it has.")
 @_told
 def demo(listen: str, seed: int, days: int) -> None:
     """A simulated company with a slump after two minutes; nothing of it is kept.
@@ -89,6 +89,8 @@ def run(config: str | None) -> None:
 @_told
 def import_(files: Iterable[Path], mapping: Path | None, config: str | None) -> None:
     """Take JSON Lines (native or mapped), CSV and Parquet into the event log; safe to repeat.
+
+    An engine that runs on the data directory is sent the events.
 
     \b
     Example:

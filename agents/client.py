@@ -1,8 +1,8 @@
 """A small client for producers: events in, batched and sent again until they are accepted.
 
->>> with Client("http://localhost:8080/events") as client:  # doctest: +SKIP
-...     client.send("flowmetrics.item.v1", source="tracker", data={
-...         "item": "A-1", "value_stream": "shop", "state": "Done"})
+    with Client("http://localhost:8080/events") as client:
+        client.send("flowmetrics.item.v1", source="tracker",
+                    data={"item": "A-1", "value_stream": "shop", "state": "Done"})
 
 An event that was sent twice counts once, because its id is made before the first attempt.
 """
@@ -24,6 +24,8 @@ import urllib3
 from flowmetrics.errors import FlowmetricsError
 
 RETRIED: Final = (429, 502, 503, 504)
+_RECEIPT: Final = (202, 400)
+"""Something was accepted, or nothing of it was."""
 BATCH_EVENTS: Final = 500
 BATCH_BYTES: Final = 8 * 1024 * 1024
 """Half of what a collector takes in one request."""
@@ -31,11 +33,26 @@ LINGER_SECONDS: Final = 0.2
 
 
 class DeliveryError(FlowmetricsError):
-    """Events that could not be delivered; `receipt` is the answer of the collector where there was one."""
+    """Events that could not be delivered; `status` and `receipt` are the answer of the collector if there was one."""
 
-    def __init__(self, message: str, receipt: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str, status: int = 0, receipt: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
+        self.status = status
         self.receipt = receipt or {}
+
+
+def fitting(lines: Sequence[bytes], most: int) -> int:
+    """How many of the first lines go into one request, at most `most`; at least one.
+
+    >>> fitting([b"x" * 5_000_000] * 3, 500), fitting([b"x"] * 3, 2)
+    (1, 2)
+    """
+    size = 0
+    for count, line in enumerate(lines[:most]):
+        size += len(line) + 1
+        if count and size > BATCH_BYTES:
+            return count
+    return min(len(lines), most)
 
 
 class Client:
@@ -68,6 +85,7 @@ class Client:
             status_forcelist=RETRIED,
             allowed_methods=None,
             respect_retry_after_header=True,
+            raise_on_status=False,  # the last answer says why
         )
         self._pool = urllib3.PoolManager(retries=retry, timeout=timeout_seconds)
         self._waiting: list[bytes] = []
@@ -115,7 +133,15 @@ class Client:
         return name
 
     def post(self, lines: Sequence[bytes]) -> Mapping[str, Any]:
-        """Send a batch of native events at once and wait for the receipt. Raises DeliveryError."""
+        """Send a batch of native events at once and wait for the receipt. Raises DeliveryError, also for a refusal."""
+        receipt = self.deliver(lines)
+        refused = receipt["rejected"]
+        if refused:
+            raise DeliveryError(f"{self._url} refused {len(refused)} events, the first: {refused[0]}", 202, receipt)
+        return receipt
+
+    def deliver(self, lines: Sequence[bytes]) -> Mapping[str, Any]:
+        """Send a batch of native events at once; the receipt, also where some were refused. Raises DeliveryError."""
         if not lines:
             return {"accepted": 0, "rejected": []}
         try:
@@ -127,10 +153,9 @@ class Client:
         except orjson.JSONDecodeError:
             told = None
         receipt: Mapping[str, Any] = told if isinstance(told, dict) else {}
-        refused = receipt.get("rejected") or []
-        if answer.status != 202 or "accepted" not in receipt or refused:
-            first = refused[0] if refused else receipt.get("error", "")
-            raise DeliveryError(f"{self._url} answered {answer.status}; {len(refused)} refused: {first}", receipt)
+        if answer.status not in _RECEIPT or "error" in receipt or not {"accepted", "rejected"} <= receipt.keys():
+            why = receipt.get("error", "that is no receipt of a collector")
+            raise DeliveryError(f"{self._url} answered {answer.status}: {why}", answer.status, receipt)
         return receipt
 
     def flush(self) -> None:
@@ -154,15 +179,6 @@ class Client:
         if self._failures:
             raise self._failures.pop(0)  # one at a time: each is told
 
-    def _fitting(self) -> int:
-        """How many of the waiting events go into one request; at least one."""
-        size = 0
-        for count, line in enumerate(self._waiting[: self._batch_events]):
-            size += len(line) + 1
-            if count and size > BATCH_BYTES:
-                return count
-        return min(len(self._waiting), self._batch_events)
-
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -174,7 +190,7 @@ class Client:
                     lambda: len(self._waiting) >= self._batch_events or self._closing,
                     max(0.0, until - time.monotonic()),
                 )
-                count = self._fitting()
+                count = fitting(self._waiting, self._batch_events)
                 batch, self._waiting = self._waiting[:count], self._waiting[count:]
                 self._sending = len(batch)
             try:

@@ -5,32 +5,39 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections import Counter
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import orjson
+from yaml import ScalarNode
 
 from agents.files import read_events, sizes
+from agents.importing import Log, Outcome, OwnLog, refusals
 from agents.local.engine import Engine, clock_us, directory_of, open_runner
-from agents.local.journal import Journal
-from agents.local.lock import DirectoryLock
+from agents.local.journal import FILE, Journal
+from agents.local.lock import DirectoryLock, HeldError
 from agents.local.runner import Runner
-from agents.replay import Replay, json_lines, openmetrics
+from agents.replay import AT_US_END, Replay, json_lines, openmetrics
+from agents.token import token_of
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError, OperationError, Rejection
 from flowmetrics.instants import instant_text, parse_instant
 from flowmetrics.pages import documents
+from flowmetrics.setting_kinds import LISTEN
 from flowmetrics.settings import json_schema, read_settings
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.sources.rows import RowMapping, parse_mapping
+from flowmetrics.yaml_text import Spot, Walk, WrongValueError
 
 IMPORT_EVENTS: Final = 5000
 """Events of an import that are written together."""
+HOLDER_SECONDS_MAX: Final = 10.0
+"""How long an import waits for an engine that starts or ends."""
 
 
 def run(configuration: Configuration) -> None:
@@ -56,36 +63,63 @@ def demo(listen: str, seed: int, days: int) -> None:
     """A simulated company in a directory that is removed at the end."""
     from agents.demo.stage import play  # the stage needs all of the above, and is needed by nobody else
 
+    try:
+        LISTEN.read(Spot(ScalarNode("tag:yaml.org,2002:str", listen), "--listen", Walk("")))
+    except WrongValueError as error:
+        raise ConfigurationError(f"{error}.") from None
     play(listen, seed, days)
 
 
 def import_files(files: Sequence[Path], mapping: Path | None, configuration: Configuration) -> None:
-    """Append the events of files to the log and take them, with a bar that shows bytes read."""
-    refused: Counter[str] = Counter()
-    taken, rows = 0, _mapping(mapping)
+    """Put the events of files into the log, with a bar that shows bytes read."""
+    outcome, rows = Outcome(), _mapping(mapping)
+    sizes(files)
     for path in files:
         read_events(path, rows)  # a file that cannot be read is told before anything is written
-    with _data_directory(configuration, "import") as (journal, runner):
-        gc.disable()
-        source = CloudEvents(configuration.surveys)
-        with _bar(files) as progress:
-            for batch in _batches(_events(files, rows, progress)):
-                now, lines, rejected = clock_us(), list[bytes](), list[tuple[Rejection, bytes]]()
-                for event in batch:
-                    answer = event if isinstance(event, Rejection) else source.read(event, now)
-                    if isinstance(answer, Rejection):
-                        rejected.append((answer, b"" if isinstance(event, Rejection) else event))
-                    elif isinstance(event, bytes):
-                        lines.append(event)
-                journal.append(lines, now, rejected)
-                refused.update(answer.reason.value for answer, _ in rejected)
-                taken += len(lines)
-                while not runner.caught_up:
-                    runner.step(now)
-        runner.store_panes()
-    _say(f"{taken} events are in the log{_refusals(refused)}")
-    if refused and not taken:
-        raise OperationError("nothing was accepted; `flowmetrics rejected` shows why, event by event")
+    gc.disable()
+    with _log(configuration) as log, _bar(files) as progress:
+        for batch in _batches(_events(files, rows, progress)):
+            log.take(batch, outcome)
+        log.finish()
+    _say(outcome.sentence)
+    if outcome.refused and not outcome.taken:
+        raise OperationError(f"nothing was accepted; `flowmetrics {outcome.command}` shows why, event by event")
+
+
+@contextmanager
+def _log(configuration: Configuration) -> Iterator[Log]:
+    """The log of the data directory: held by this process, or by an engine that answers within a while."""
+    until = time.monotonic() + HOLDER_SECONDS_MAX
+    with ExitStack() as stack:
+        log: Log | None = None
+        while log is None:
+            try:
+                log = OwnLog(configuration, *stack.enter_context(_data_directory(configuration, "import")))
+            except HeldError as held:
+                log = _log_of(held, configuration)
+                if log is None and time.monotonic() > until:
+                    raise _silent(held) from None
+                time.sleep(0 if log else 0.1)
+        yield log
+
+
+def _log_of(held: HeldError, configuration: Configuration) -> Log | None:
+    """The log of the engine that holds the directory; None while it does not answer. Another holder is an error."""
+    from agents.sending import EngineLog, answers  # HTTP takes a sixth of the start-up time
+
+    if not held.is_for("run"):
+        raise held
+    if held.address is None or not answers(held.address):
+        return None
+    _say(f"{held.directory} is held by {held.holder}; the events are sent to it at {held.address}")
+    return EngineLog(held.address, token_of(configuration))
+
+
+def _silent(held: HeldError) -> OperationError:
+    where = f"at {held.address}" if held.address else "yet"
+    return OperationError(
+        f"{held.directory} is held by {held.holder}, which does not answer {where}; stop it, or import when it answers"
+    )
 
 
 def replay(
@@ -94,15 +128,17 @@ def replay(
     """Print the metrics at each instant."""
     for at in ats:
         try:
-            parse_instant(at)
+            instant = parse_instant(at)
         except ValueError as error:
             raise ConfigurationError(f"--at {error}") from None
+        if instant >= AT_US_END:
+            raise ConfigurationError(f"--at {at} is too late for any calendar; name a year before 9900")
     gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
     again = Replay(configuration, ats)
     with _bar(files) as progress:
         readings = again.readings(_events(files, _mapping(mapping), progress))
         (json_lines if form == "json" else openmetrics)(readings, sys.stdout.buffer.write)
-    _say(f"{again.taken} events read{_refusals(again.rejected)}")
+    _say(f"{again.taken} events read{refusals(again.rejected)}")
 
 
 def audit(configuration: Configuration) -> None:
@@ -147,15 +183,18 @@ def rejected(again: bool, configuration: Configuration) -> None:
 
 def generate(what: str, check: bool) -> None:
     """Write, or compare, the files that follow from the catalogue."""
-    wrong = []
-    for name, text in documents().items():
-        path = Path(name)
-        if check:
-            wrong += [] if path.is_file() and path.read_text(encoding="utf-8") == text else [name]
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-    orphans = [str(p) for p in Path("docs/kpis").glob("*.md") if str(p) not in documents()]
+    wrong, pages = [], {name: text.encode() for name, text in documents().items()}
+    try:
+        for name, page in pages.items():
+            path = Path(name)
+            if check:
+                wrong += [] if path.is_file() and path.read_bytes() == page else [name]
+            else:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(page)
+    except OSError as error:
+        raise OperationError(f"{error.filename}: {error.strerror}; move it away, or make it writable") from None
+    orphans = [str(p) for p in Path("docs/kpis").glob("*.md") if str(p) not in pages]
     if check and (wrong or orphans):
         raise OperationError(f"not fresh: {', '.join(sorted([*wrong, *orphans]))}; run flowmetrics generate {what}")
 
@@ -167,17 +206,22 @@ def validate(files: Sequence[Path], mapping: Path | None, configuration: Configu
         return
     if not files:
         raise ConfigurationError("name a file to check: a configuration, a mapping, or events")
-    rows, mistakes = _mapping(mapping), list[str]()
+    rows, mistakes = _mapping(mapping), 0
     for path in files:
-        mistakes += _mistakes(path, rows, configuration)
-    for mistake in mistakes:
-        _say(mistake)
+        for mistake in _mistakes(path, rows, configuration):
+            _say(mistake)
+            mistakes += 1
     if mistakes:
-        raise OperationError(f"{len(mistakes)} mistakes in {len(files)} files")
+        raise OperationError(f"not all well: {_counted(mistakes, 'mistake')} in {_counted(len(files), 'file')}")
     _say("all well")
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count > 1 else ''}"
+
+
 def _mistakes(path: Path, rows: RowMapping | None, configuration: Configuration) -> Iterator[str]:
+    sizes([path])
     if path.suffix in (".yaml", ".yml"):
         text = _text(path)
         try:
@@ -196,10 +240,13 @@ def _mistakes(path: Path, rows: RowMapping | None, configuration: Configuration)
 
 
 def _text(path: Path) -> str:
+    sizes([path])
     try:
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} cannot be read: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not UTF-8 text at byte {error.start}; save it as UTF-8") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _mapping(path: Path | None) -> RowMapping | None:
@@ -239,10 +286,8 @@ def _data_directory(
 ) -> Iterator[tuple[Journal, Runner]]:
     _local(configuration)
     directory = directory_of(configuration.broker)
-    if must_exist and not directory.is_dir():
-        raise OperationError(
-            f"there is no {directory}; name the directory under `broker`, or start with flowmetrics run"
-        )
+    if must_exist:
+        _existing(directory)
     with DirectoryLock(directory, purpose):
         journal = Journal(directory)
         try:
@@ -252,20 +297,16 @@ def _data_directory(
 
 
 def _existing(directory: Path) -> Path:
-    if not directory.is_dir():
-        raise OperationError(
-            f"there is no {directory}; name the directory under `broker`, or start with flowmetrics run"
-        )
-    return directory
+    """The directory, which an engine or an import has written before. Raises OperationError."""
+    if (directory / FILE).is_file():
+        return directory
+    wrong = f"{directory} is no data directory" if directory.exists() else f"there is no {directory}"
+    raise OperationError(f"{wrong}; name the directory under `broker`, or start with flowmetrics run")
 
 
 def _local(configuration: Configuration) -> None:
     if not configuration.broker.startswith("local://"):
         raise ConfigurationError(f"broker {configuration.broker}: this version runs on local://DIRECTORY only")
-
-
-def _refusals(refused: Counter[str]) -> str:
-    return "; refused: " + ", ".join(f"{n} {reason}" for reason, n in sorted(refused.items())) if refused else ""
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
 
 import orjson
 
@@ -21,11 +22,13 @@ from flowmetrics.instants import SECOND_US, parse_instant
 from flowmetrics.source import FAR_FUTURE, Timed
 from flowmetrics.sources.cloudevents import CloudEvents
 
-BATCH_EVENTS: int = 5000
+BATCH_EVENTS: Final = 5000
+AT_US_END: Final = parse_instant("9900-01-01T00:00:00Z")
+"""No instant from here on can be read: what is read ahead of it must lie in the calendar of the machine too."""
 
 
 class Replay:
-    """The metrics at each of `ats` (RFC 3339 texts) over events; `rejected` counts what was refused, by reason."""
+    """The metrics at each of `ats` (RFC 3339 texts before AT_US_END) over events; `rejected` counts refusals."""
 
     def __init__(self, configuration: Configuration, ats: Sequence[str]) -> None:
         self._configuration = configuration

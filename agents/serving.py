@@ -16,8 +16,9 @@ from aiohttp import web
 from agents.collector import Collector
 from agents.live import LiveFeed
 from agents.local.engine import Engine, Published
+from agents.token import token_of
 from flowmetrics.configuration import Configuration
-from flowmetrics.errors import ConfigurationError, OperationError
+from flowmetrics.errors import OperationError
 from flowmetrics.exposition import CONTENT_TYPE
 from flowmetrics.kpis import selected
 from flowmetrics.limits import REQUEST_BYTES_MAX
@@ -58,7 +59,7 @@ class Server:
         self._feed = LiveFeed(selected(self._configuration), loop, lambda: (shown.ready, shown.reason))
         shown.listeners.append(self._feed.publish)
         app = web.Application(client_max_size=REQUEST_BYTES_MAX)
-        collector = Collector(self._engine.intake, _token(self._configuration))
+        collector = Collector(self._engine.intake, token_of(self._configuration))
         app.router.add_post("/events", collector.post)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
@@ -145,6 +146,7 @@ async def serve(configuration: Configuration, engine: Engine, started: asyncio.F
     """Serve until SIGTERM, SIGINT or the end of the engine. Raises what ended the engine, if it failed."""
     server = Server(configuration, engine)
     address = await server.start()
+    engine.serves(address)
     if started is not None:
         started.set_result(address)
     stop = asyncio.Event()
@@ -160,18 +162,6 @@ async def serve(configuration: Configuration, engine: Engine, started: asyncio.F
         raise failure
 
 
-def _token(configuration: Configuration) -> str | None:
-    if configuration.token_file is None:
-        return None
-    try:
-        token = Path(configuration.token_file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"http.token_file {configuration.token_file} cannot be read: {error}") from None
-    if not token:
-        raise ConfigurationError(f"http.token_file {configuration.token_file} is empty; write the token into it")
-    return token
-
-
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -181,6 +171,6 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise OperationError(
-            f"cannot listen on {host}:{port}: {error.strerror}; stop what does, or change http.listen"
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what does, or change http.listen (demo: --listen)"
         ) from None
     return listener

@@ -29,7 +29,9 @@ DAY = 86_400 * SECOND
 ITEM_TYPES = ("feature", "defect", "risk", "debt")
 RANKS = ("unmapped", "note", "new", "waiting", "active", "ignore", "done", "cancelled")
 CUSTOMER_AHEAD = 40 * DAY
+GRAIN = 300 * SECOND
 STICKY_DAYS = 30
+LABEL_CHARACTERS = 128
 RETENTION_DAYS = (1, 7, 30)
 Z = 1.959963984540054
 
@@ -71,6 +73,10 @@ BODIES: dict[str, tuple[str, ...]] = {
 The contract says "body"; any fixed order is as good, this is the one in use."""
 
 
+LABELS = ("value_stream", "channel", "feature", "segment", "touchpoint")
+"""The fields whose words become labels: of a word that is too long the beginning is all that is read."""
+
+
 def fact_of(event: dict[str, Any]) -> Fact:
     told = {name: value for name, value in event["data"].items() if value is not None}
     sequence = event.get("sequence")
@@ -83,7 +89,7 @@ def fact_of(event: dict[str, Any]) -> Fact:
         event["id"],
         event["source"],
         json.dumps([told.get(name, empty) for name in BODIES.get(kind, ())], separators=(",", ":"), ensure_ascii=False),
-        told,
+        {**told, **{name: told[name][:LABEL_CHARACTERS] for name in LABELS if name in told}},
     )
 
 
@@ -99,6 +105,11 @@ def matching(word: str, patterns: Iterable[tuple[str, str]]) -> str | None:
 def metric(name: str, stream: str, **labels: str) -> str:
     pairs = [("value_stream", stream), *labels.items()]
     return f"flowmetrics_{name}{{" + ",".join(f'{label}="{value}"' for label, value in pairs) + "}"
+
+
+def label(told: str | None) -> str:
+    """The label of a word: `none` where nothing was said; the word for a total is left to the total."""
+    return "all_" if told == "all" else told or "none"
 
 
 def duration(us: int) -> str:
@@ -214,7 +225,7 @@ class World:
 
     def _steps(self, facts: Sequence[Fact]) -> Iterator[Step]:
         state: str | None = None
-        paused, blocked, native, channel = False, False, "", "none"
+        paused, blocked, native, channel = False, False, "", ""
         for i, fact in enumerate(facts):
             told = self.state(fact)
             if told in ("unmapped", "note"):
@@ -226,8 +237,8 @@ class World:
             stream = fact.told["value_stream"]
             blocked = fact.told.get("blocked", blocked)
             native = fact.told.get("item_type", native)
-            channel = fact.told.get("channel", channel) or "none"
-            yield Step(fact.at, stream, state, paused, blocked, self.item_type(stream, native), channel)
+            channel = fact.told.get("channel", channel)
+            yield Step(fact.at, stream, state, paused, blocked, self.item_type(stream, native), label(channel))
 
     @cached_property
     def items(self) -> list[list[Step]]:
@@ -283,9 +294,15 @@ class World:
             since_silence(
                 sorted((f for f in facts if name_of(f) in group), key=lambda f: f.order),
                 self.horizon + CUSTOMER_AHEAD,
+                self.to_grain,
             )
             for group in groups_of(facts)
         ]
+
+    def to_grain(self, fact: Fact) -> int:
+        """When somebody was heard of: exact on an edge of the grain, between two edges no more is kept than that."""
+        grain = GRAIN if self.configuration.resolution_us % GRAIN == 0 else self.configuration.resolution_us
+        return fact.at - fact.at % grain + (grain // 2 if fact.at % grain else 0)
 
     def activity(self, person: Sequence[Fact]) -> list[Fact]:
         return [f for f in person if f.kind == "activity"]
@@ -310,11 +327,13 @@ def first_instant(day: date, zone: str) -> int:
     return at
 
 
-def since_silence(facts: Sequence[Fact], longest: int) -> list[Fact]:
+def since_silence(
+    facts: Sequence[Fact], longest: int, when: Callable[[Fact], int] = lambda fact: fact.at
+) -> list[Fact]:
     """Somebody or something silent for longer begins anew."""
     begin = 0
     for i in range(1, len(facts)):
-        if facts[i].at - facts[i - 1].at > longest:
+        if when(facts[i]) - when(facts[i - 1]) > longest:
             begin = i
     return list(facts[begin:])
 
@@ -616,7 +635,7 @@ def attribute(person: Sequence[Fact], name: str) -> str:
 
 
 def segment_of(person: Sequence[Fact]) -> str:
-    return attribute(person, "segment") or "none"
+    return label(attribute(person, "segment"))
 
 
 def journeys(world: World) -> list[tuple[str, str, int | None, int | None]]:
@@ -625,10 +644,10 @@ def journeys(world: World) -> list[tuple[str, str, int | None, int | None]]:
     found = []
     for person in world.people:
         milestones = [f for f in person if f.told.get("milestone") in (names.start, names.value)]
-        streams = {f.told["value_stream"] for f in milestones if "value_stream" in f.told}
+        streams = {f.told["value_stream"] for f in milestones if f.told.get("value_stream")}
         streams = streams or {f.told["value_stream"] for f in world.activity(person)} or {"none"}
         for stream in streams if milestones else ():
-            here = [f for f in milestones if f.told.get("value_stream", stream) == stream]
+            here = [f for f in milestones if f.told.get("value_stream") in (None, "", stream)]
             start, value = (
                 min((f.at for f in here if f.told["milestone"] == name), default=None)
                 for name in (names.start, names.value)
@@ -711,7 +730,7 @@ def stickiness(world: World) -> Iterator[Row]:
 
 
 def adoption(world: World) -> Iterator[Row]:
-    for stream in {f.told["value_stream"] for p in world.people for f in p if "value_stream" in f.told}:
+    for stream in {f.told["value_stream"] for p in world.people for f in p if f.told.get("value_stream")}:
         last = [last_uses(world, person, stream) for person in world.people]
         features = {f for uses in last for f, at in uses.items() if world.inside(at, world.horizon)}
         configured = {f for f in world.configuration.eligible if eligible(world, stream, f, world.horizon)}
@@ -798,10 +817,10 @@ def answers(world: World, survey: str) -> list[tuple[str, str, str, int, int]]:
         latest_at: dict[tuple[str, str], Fact] = {}
         for fact in sorted(responses.values(), key=lambda f: f.order):
             if fact.told["survey"] == survey:
-                for touchpoint in {fact.told.get("touchpoint") or "none", "all"}:
+                for touchpoint in (label(fact.told.get("touchpoint")), "all"):
                     latest_at[fact.told["value_stream"], touchpoint] = fact
         voices += [
-            (stream, touchpoint, fact.told.get("segment") or "none", fact.at, fact.told["score"])
+            (stream, touchpoint, label(fact.told.get("segment")), fact.at, fact.told["score"])
             for (stream, touchpoint), fact in latest_at.items()
         ]
     return voices

@@ -44,6 +44,13 @@ THERE: Final[Mapping[str, tuple[str, ...]]] = {
     "waiting": ("done", "*"),
     "cancelled": ("never",),
 }
+ELSEWHERE: Final[Mapping[str, tuple[str, ...]]] = {
+    "done": ("Ready", "Cancelled"),
+    "ignore": ("Done",),
+    "cancelled": ("Backlog",),
+    "note": ("Zzz",),
+    "active": ("*",),
+}
 TYPES: Final[Mapping[str, tuple[str, ...]]] = {"risk": ("bug",), "debt": ("FEATURE",)}
 
 
@@ -69,6 +76,16 @@ CONFIGURATIONS: Final[Mapping[str, Configuration]] = {
         resolution_us=15 * MINUTE,
         timezone="America/Sao_Paulo",
         eligible={"f": {"segment": ("p",)}, "h": {"plan": ("x", "y"), "segment": ("p", "q")}},
+    ),
+    "unlike": Configuration(
+        value_streams=(
+            ("A*", ValueStream(states=HERE, start="created", reopen_gap="exclude")),
+            ("B", ValueStream(states=THERE, item_types=TYPES, start="first_committed", reopen_gap="include")),
+            ("*", ValueStream(states=ELSEWHERE, item_types={"defect": ("*",)}, start="created", reopen_gap="include")),
+        ),
+        horizon_us=60 * DAY,
+        windows_us=(HOUR, 7 * DAY),
+        timezone="Asia/Kathmandu",
     ),
     "shortest": Configuration(
         value_streams=streams("created"),
@@ -141,13 +158,16 @@ def offsets(longest: int = 1000 * DAY) -> st.SearchStrategy[int]:
 
 # --- events -------------------------------------------------------------------------------------------------------
 
-VALUE_STREAMS: Final = ("A1", "A1", "B", "C")
+LONG: Final = "x" * 127 + "yz"
+"""A word that is too long for a label by one character."""
+
+VALUE_STREAMS: Final = ("A1", "A1", "A1", "B", "B", "C", "C", f"A{LONG}")
 STATES: Final = ("Backlog", "Ready", "Doing", "Done", "Done", "Cancelled", "Paused", "Commented", "Zzz")
 PEOPLE: Final = ("a", "a", "b", "c")
 _sequences: Final = st.sampled_from((None, None, None, 0, 1, "2", "10", 9))
 _streams: Final = st.sampled_from(VALUE_STREAMS)
-_segments: Final = st.sampled_from(("p", "q", ""))
-_features: Final = st.sampled_from(("f", "g", "h", ""))
+_segments: Final = st.sampled_from(("p", "p", "q", "q", "", "all", LONG, f"{LONG}z"))
+_features: Final = st.sampled_from(("f", "f", "g", "g", "h", "", "all", LONG))
 
 
 def told(always: Mapping[str, st.SearchStrategy[Any]], sometimes: Mapping[str, Any]) -> st.SearchStrategy[Event]:
@@ -172,7 +192,7 @@ FIELDS: Final[Mapping[str, st.SearchStrategy[Event]]] = {
             "state": st.sampled_from(STATES),
         },
         {
-            "channel": st.sampled_from(("web", "email", "")),
+            "channel": st.sampled_from(("web", "web", "email", "", "all", LONG, f"{LONG}z")),
             "duplicate_of": st.sampled_from(("", "", "R1", "R2", "R3", "R9")),
             "customer": st.sampled_from(PEOPLE),
         },
@@ -188,7 +208,7 @@ FIELDS: Final[Mapping[str, st.SearchStrategy[Event]]] = {
     "customer": told(
         {"customer": st.sampled_from(PEOPLE)},
         {
-            "value_stream": _streams,
+            "value_stream": st.sampled_from((*VALUE_STREAMS, "")),
             "milestone": st.sampled_from(("signed_up", "value_reached", "onboarded")),
             "segment": _segments,
             "plan": st.sampled_from(("x", "y", "z")),
@@ -202,7 +222,7 @@ FIELDS: Final[Mapping[str, st.SearchStrategy[Event]]] = {
         {"respondent": st.sampled_from(PEOPLE), "value_stream": _streams, "survey": st.just("nps")},
         {
             "response": st.sampled_from(("1", "2")),
-            "touchpoint": st.sampled_from(("u", "v", "")),
+            "touchpoint": st.sampled_from(("u", "u", "v", "v", "", "all", LONG)),
             "segment": _segments,
             "partial": st.booleans(),
         },

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from agents.local.intake import Intake
+from agents.local.intake import Intake, pseudonyms_of
 from agents.local.journal import Journal
 from agents.local.lock import DirectoryLock
 from agents.local.runner import TALLY_STORE_US, Runner
@@ -74,16 +74,18 @@ class Engine:
         self.failure: FlowmetricsError | None = None
 
     def start(self) -> None:
-        """Take the directory, open the journal, begin to take and to publish. Raises OperationError."""
+        """Take the directory, open the journal, begin to take and to publish. Raises FlowmetricsError."""
         directory = directory_of(self._configuration.broker)
-        self._held.enter_context(DirectoryLock(directory, "run"))
+        self._lock = self._held.enter_context(DirectoryLock(directory, "run"))
         try:
             self._journal = Journal(directory)
+            self._held.callback(self._journal.close)
+            pseudonyms = pseudonyms_of(self._configuration, self._journal)
         except BaseException:
             self._held.close()
             raise
-        self._held.callback(self._journal.close)
-        self.intake = Intake(self._journal, CloudEvents(self._configuration.surveys), self._clock, self._work.set)
+        source = CloudEvents(self._configuration.surveys)
+        self.intake = Intake(self._journal, source, self._clock, self._work.set, pseudonyms)
         self.intake.start()
         self._thread.start()
 
@@ -94,6 +96,10 @@ class Engine:
         self._work.set()
         self._thread.join()
         self._held.close()
+
+    def serves(self, address: str) -> None:
+        """Tell the processes that want the directory where this one serves."""
+        self._lock.serves(address)
 
     @property
     def alive(self) -> bool:
@@ -135,6 +141,7 @@ class Engine:
             if runner.now - forgot_us >= DAY_US:
                 runner.forget()
                 forgot_us = runner.now
+            runner.erase()
             if not took:
                 self._work.wait(PUBLISH_SECONDS_MIN if kpis else PUBLISH_SECONDS_MAX / 2)
         self._drain(runner)

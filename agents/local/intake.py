@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from agents.local.journal import Journal
-from flowmetrics.errors import OperationError, Reason, Rejection
+from flowmetrics.configuration import Configuration
+from flowmetrics.errors import ConfigurationError, OperationError, Reason, Rejection
+from flowmetrics.source import Timed
 from flowmetrics.sources.cloudevents import CloudEvents
+from flowmetrics.sources.pseudonyms import KEY_BYTES_MIN, Pseudonyms, discreet
 
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes that wait to be written; beyond it a request is told to come back later."""
@@ -37,13 +43,19 @@ class Busy(Exception):  # noqa: N818 - a state of the intake, not an error of an
 
 
 class Intake:
-    """The only way into the log of a running engine. `clock` gives the arrival stamp."""
+    """The only way into the log of a running engine. `clock` gives the arrival stamp, `pseudonyms` hide the ids."""
 
     def __init__(
-        self, journal: Journal, source: CloudEvents, clock: Callable[[], int], notify: Callable[[], None]
+        self,
+        journal: Journal,
+        source: CloudEvents,
+        clock: Callable[[], int],
+        notify: Callable[[], None],
+        pseudonyms: Pseudonyms | None = None,
     ) -> None:
         self._journal = journal
         self._source = source
+        self._pseudonyms = pseudonyms
         self._clock = clock
         self._notify = notify
         self._queue: queue.SimpleQueue[tuple[Sequence[bytes], Future[Receipt]] | None] = queue.SimpleQueue()
@@ -115,15 +127,59 @@ class Intake:
         self, bodies: Sequence[bytes], arrived_at: int, lines: list[bytes], refused: list[tuple[Rejection, bytes]]
     ) -> Receipt:
         receipt = Receipt()
-        for index, body in enumerate(bodies):
-            answer = self._source.read(body, arrived_at)
+        for index, (body, answer) in enumerate(judged(self._source, self._pseudonyms, bodies, arrived_at)):
             if isinstance(answer, Rejection):
                 receipt.rejected.append((index, answer))
-                refused.append((answer, body[:_REFUSED_BYTES_MAX]))
+                refused.append((answer if body else discreet(answer), body[:_REFUSED_BYTES_MAX]))
             else:
                 lines.append(_one_line(body))
                 receipt.accepted += 1
         return receipt
+
+
+def judged(
+    source: CloudEvents, pseudonyms: Pseudonyms | None, bodies: Sequence[bytes], arrived_at: int
+) -> Iterable[tuple[bytes, Timed | Rejection]]:
+    """What may be stored of each event, and what it says or why it is refused."""
+    answers = [source.read(body, arrived_at) for body in bodies]
+    return zip(bodies, answers, strict=True) if pseudonyms is None else map(pseudonyms.hide, bodies, answers)
+
+
+def pseudonyms_of(configuration: Configuration, journal: Journal) -> Pseudonyms | None:
+    """The pseudonyms under the configured key; None where ids are stored as they are sent.
+
+    Raises ConfigurationError where the key cannot be read, or is not that under which the directory was written: one
+    person would be two.
+    """
+    path = configuration.pseudonym_key_file
+    pseudonyms = None if path is None else Pseudonyms(_key(path))
+    stored = journal.meta("pseudonyms")
+    mark, before = pseudonyms.mark if pseudonyms else "", msgspec.msgpack.decode(stored, type=str) if stored else ""
+    if mark != before:
+        if before or not journal.untouched:
+            raise ConfigurationError(
+                f"{journal.path} was written under {'another' if before else 'no'} privacy.pseudonym_key_file; restore "
+                "what it was, or name another directory under broker and import the events into it"
+            )
+        with journal.checkpoint() as checkpoint:
+            checkpoint.meta("pseudonyms", mark)
+    return pseudonyms
+
+
+def _key(path: str) -> bytes:
+    where = f"privacy.pseudonym_key_file {path}"
+    try:
+        key = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{where} cannot be read: {error.strerror}; name a file that this user may read"
+        ) from None
+    if len(key) < KEY_BYTES_MIN:
+        told = f"holds {len(key)} bytes" if key else "is empty"
+        raise ConfigurationError(
+            f"{where} {told}; write at least {KEY_BYTES_MIN} random bytes into it, once for all: openssl rand -hex 32"
+        )
+    return key
 
 
 _REFUSED_BYTES_MAX: Final = 256 * 1024

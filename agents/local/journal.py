@@ -12,7 +12,10 @@ after some checkpoint.
     changes    what track gave and tally has not stored yet                a crash costs tally a short re-read
     segments   panes of one value stream and day
     rejected   what was refused, and why
+    erased     persons to be erased from the log: key, up to which instant, before which offset nothing is left
     meta       position, clock, counters, fingerprints
+
+What is deleted is overwritten (secure_delete), so nothing of an erased person stays in the free space of the file.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,8 +46,10 @@ CREATE TABLE series (number INTEGER PRIMARY KEY, series BLOB, shown INTEGER);
 CREATE TABLE changes (id INTEGER PRIMARY KEY, body BLOB);
 CREATE TABLE segments (stream TEXT, day INTEGER, body BLOB, PRIMARY KEY (stream, day)) WITHOUT ROWID;
 CREATE TABLE rejected (id INTEGER PRIMARY KEY, arrived_at INTEGER, reason TEXT, detail TEXT, body BLOB);
+CREATE TABLE erased (key TEXT PRIMARY KEY, until INTEGER, swept INTEGER) WITHOUT ROWID;
 """
 _KEYS_A_QUERY: Final = 500
+_BUSY_MS: Final = 30_000
 _MEND: Final = "restore it from a backup, or move it away and import the events again"
 REJECTED_KEPT_MAX: Final = 100_000
 """Refused events kept for reading back; the oldest go first."""
@@ -123,6 +128,21 @@ class Journal:
             self._write(self._log, "trim", f"DELETE {gone}", [(before, position)])
         return int(row[0])
 
+    def bodies(self, start: int, end: int, most: int) -> list[tuple[int, int, bytes]]:
+        """(first offset, count, lines) of what was appended together from an offset on, about `most` bytes."""
+        return self._some(
+            "SELECT first, count, body FROM log WHERE first >= ? AND first < ? ORDER BY first", (start, end), most
+        )
+
+    def refused(self, after: int, most: int) -> list[tuple[int, int, bytes]]:
+        """(number, arrival stamp, bytes) of refused events after a number, about `most` bytes."""
+        return self._some("SELECT id, arrived_at, body FROM rejected WHERE id > ? ORDER BY id", (after,), most)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether no event was ever stored."""
+        return self.end == 0 and not self.refused(-1, 1)
+
     def first(self) -> int:
         """The offset of the first event that is still in the log."""
         first = self._select("SELECT min(first) FROM log")[0][0]
@@ -135,7 +155,7 @@ class Journal:
                 yield number, at, Rejection(Reason(reason), detail), body
 
     def drop_rejected(self, numbers: Iterable[int]) -> None:
-        """Forget refused events that were taken after all."""
+        """Forget refused events that were taken after all, or whose person was erased."""
         with self.told(), self._writing, self._transaction(self._log):
             rows = [(number,) for number in numbers]
             self._write(self._log, "rejected", "DELETE FROM rejected WHERE id = ?", rows)
@@ -188,10 +208,27 @@ class Journal:
         """(number, changes) that tally has not stored, in the order in which track gave them."""
         return self._select("SELECT id, body FROM changes ORDER BY id")
 
+    def erased(self) -> list[tuple[str, int, int]]:
+        """(key, instant of the erasure, offset of the log before which nothing is left) of erased persons."""
+        return self._select("SELECT key, until, swept FROM erased")
+
+    def fold(self) -> None:
+        """Take what was written ahead into the file proper, so that nothing deleted is left beside it.
+
+        While another process reads the file it is left for the next time.
+        """
+        with self.told(), self._writing:
+            self._state.execute("PRAGMA busy_timeout=0")
+            self._state.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._state.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+
     # --- inside ---------------------------------------------------------------------------------------------------
     def _connect(self, synchronous: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30)
-        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "cache_size=-32768", "temp_store=MEMORY"):
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        for pragma in (
+            f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", f"synchronous={synchronous}", "cache_size=-32768",
+            "temp_store=MEMORY", "secure_delete=ON",
+        ):  # fmt: skip
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
@@ -227,6 +264,17 @@ class Journal:
     def _select(self, sql: str, arguments: Sequence[object] = ()) -> list[Any]:
         with self.told():
             return self._state.execute(sql, arguments).fetchall()
+
+    def _some(self, sql: str, arguments: Sequence[object], most: int) -> list[Any]:
+        """Rows up to about `most` bytes in their last column."""
+        found, size = [], 0
+        with self.told(), closing(self._state.execute(sql, arguments)) as rows:
+            for row in rows:
+                found.append(row)
+                size += len(row[-1])
+                if size >= most:
+                    break
+        return found
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -282,6 +330,25 @@ class Checkpoint:
     def release(self, numbers: Iterable[int]) -> None:
         """Drop held events that are part of this checkpoint."""
         self.write("release", "DELETE FROM held WHERE id = ?", [(number,) for number in numbers])
+
+    def erased(self, rows: Iterable[tuple[str, int]]) -> None:
+        """Remember to erase persons from the log: key, up to which instant."""
+        sql = "INSERT INTO erased VALUES (?, ?, 0) ON CONFLICT (key) DO UPDATE SET until = excluded.until, swept = 0 "
+        self.write("erased", f"{sql} WHERE excluded.until > until", rows)
+
+    def blank(self, rows: Iterable[tuple[int, bytes]]) -> None:
+        """Put other lines, as many, where some begin in the log: first offset, lines."""
+        self.write("blank", "UPDATE log SET body = ? WHERE first = ?", [(body, first) for first, body in rows])
+
+    def swept(self, rows: Iterable[tuple[str, int]], position: int) -> None:
+        """Note that nothing of erased persons is left before a position: key, up to which instant.
+
+        Who is forgotten altogether contributes nothing any more, and is not looked for again.
+        """
+        done = [(position, key, until) for key, until in rows]
+        self.write("swept", "UPDATE erased SET swept = ? WHERE key = ? AND until = ?", done)
+        forgotten = "swept AND NOT EXISTS (SELECT 1 FROM histories WHERE histories.key = erased.key)"
+        self.write("swept", f"DELETE FROM erased WHERE {forgotten}", [()])
 
     def series(self, new: Iterable[tuple[int, Series]]) -> None:
         """Store new series numbers."""

@@ -11,7 +11,8 @@ Nothing here computes a KPI; nothing in the steps knows of the journal, threads 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
+from operator import itemgetter
 from typing import Final, TypeVar
 
 import msgspec
@@ -20,7 +21,9 @@ from agents.local.histories import HotHistories
 from agents.local.journal import Checkpoint, Journal
 from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
 from flowmetrics.engine_metrics import EngineCounters
+from flowmetrics.entities.customer import CUSTOMER, CustomerHistory
 from flowmetrics.errors import OperationError, Rejection
+from flowmetrics.events import CustomerEvent, EraseEvent
 from flowmetrics.explain import explanation
 from flowmetrics.families import Family
 from flowmetrics.instants import DAY_US, SECOND_US
@@ -28,8 +31,10 @@ from flowmetrics.kpis import selected
 from flowmetrics.limits import LATENESS_DAYS
 from flowmetrics.source import FAR_FUTURE, Timed
 from flowmetrics.sources.cloudevents import CloudEvents
+from flowmetrics.sources.pseudonyms import Erased
 from flowmetrics.steps.audit import Difference, compare
 from flowmetrics.steps.series import SeriesTable
+from flowmetrics.steps.stored import decode_history
 from flowmetrics.steps.track import keys_of
 from flowmetrics.topology import Change, assemble, made_anew
 
@@ -38,6 +43,9 @@ BATCH_EVENTS_MAX: Final = 10_000
 
 TALLY_STORE_US: Final = 5 * SECOND_US
 """How often panes are stored; what tally has not stored is read again from `changes` after a crash."""
+
+ERASE_BYTES: Final = 4 * 1024 * 1024
+"""How much of the log is looked through at a time for what is to be erased: some ten milliseconds."""
 
 T = TypeVar("T")
 
@@ -62,6 +70,8 @@ class Runner:
         self._histories = HotHistories(journal, configuration.hot_entities_max)
         self._load()
         self._reconcile(fingerprints)
+        self._erasing: Iterator[bool] | None = None
+        self._to_erase = any(not swept for _, _, swept in journal.erased())
 
     # --- one batch ------------------------------------------------------------------------------------------------
     def step(self, now: int) -> int:
@@ -72,7 +82,7 @@ class Runner:
         hold: list[tuple[int, bytes]] = []
         position = self.position
         for arrived_at, lines in self.journal.read(self.position, BATCH_EVENTS_MAX):
-            for line in lines:
+            for line in filter(None, lines):  # a line without anything was an event of an erased person
                 timed = self._source.read(line, arrived_at)
                 if isinstance(timed, Rejection):
                     self.counters.add("events_rejected", timed.reason.value)  # only if the configuration changed since
@@ -99,6 +109,8 @@ class Runner:
                 checkpoint.changes(self._given + 1, _encode(changes))
             checkpoint.hold(hold)
             checkpoint.release(released)
+            if not {EraseEvent, CustomerEvent}.isdisjoint(map(type, map(itemgetter(1), batch))):
+                checkpoint.erased(self._erased(tracked.dirty))
             self._words(checkpoint, position)
         self.position = position
         if changes:
@@ -141,6 +153,65 @@ class Runner:
             checkpoint.forget_histories(self.now - silent_us)
         self._histories.forget()
         self.journal.trim(self.now - self.configuration.log_retention_us, self.position)
+        self._to_erase = True
+
+    # --- erasing --------------------------------------------------------------------------------------------------
+    def erase(self) -> bool:
+        """Delete a little of what is still stored of the events of erased persons; whether there may be more.
+
+        It begins after the start, if there is something to delete, and after each `forget`, for what came late.
+        """
+        if self._erasing is None:
+            if not self._to_erase or self.journal.held(self.now):
+                return False  # what is due may link persons, and must be taken before it is deleted
+            self._erasing, self._to_erase = self._erase(), False
+        if next(self._erasing, False):
+            return True
+        self._erasing = None
+        return False
+
+    def _erase(self) -> Iterator[bool]:
+        """Look through what was taken, and what was refused: a portion each time. A crash repeats it."""
+        rows, end = self.journal.erased(), self.position
+        for start, until in pairwise([*sorted({swept for _, _, swept in rows}), end]):
+            erased = _erased_persons((key, at) for key, at, swept in rows if swept <= start)
+            while portion := self.journal.bodies(start, min(until, end), ERASE_BYTES):
+                blanked = [(first, kept) for first, _, body in portion if (kept := erased.blanked(body)) != body]
+                if blanked:
+                    with self.journal.checkpoint() as checkpoint:
+                        checkpoint.blank(blanked)
+                start = portion[-1][0] + portion[-1][1]
+                yield True
+        if rows:
+            erased, number = _erased_persons((key, at) for key, at, _ in rows), 0
+            while refused := self.journal.refused(number, ERASE_BYTES):
+                self.journal.drop_rejected([number for number, at, body in refused if erased.names(body, at)])
+                number = refused[-1][0]
+                yield True
+            held = self.journal.held(FAR_FUTURE)
+            with self.journal.checkpoint() as checkpoint:
+                checkpoint.release([number for number, _, body in held if erased.tells(body)])
+                checkpoint.swept([(key, at) for key, at, _ in rows], end)
+            self.journal.fold()
+
+    def _erased(self, keys: Iterable[str]) -> list[tuple[str, int]]:
+        """Those among some entities who are erased persons, and up to which instant."""
+        customers = [(key, self._histories[key]) for key in keys if key.startswith(_CUSTOMERS)]
+        return [
+            (key, one.erased_at) for key, one in customers if isinstance(one, CustomerHistory) and one.erased_at >= 0
+        ]
+
+    def _tombstones(self) -> Iterator[tuple[str, int, bytes]]:
+        """What erasing left of persons: that they are erased, and whom events that are gone linked them to."""
+        for key, body in self.journal.histories([key for key, _, _ in self.journal.erased()]):
+            history = decode_history(key, body)
+            assert isinstance(history, CustomerHistory)
+            at = history.erased_at
+            links = {other: told_at for other, told_at in history.mentioned.items() if told_at <= at}
+            left = CustomerHistory(
+                first_at=history.first_at, latest_at=history.latest_at, erased_at=at, mentioned=links
+            )
+            yield key, max(at, history.latest_at), _encode(left)
 
     # --- reading --------------------------------------------------------------------------------------------------
     def families(self, now: int) -> list[Family]:
@@ -221,7 +292,10 @@ class Runner:
                     "no longer begins at the first event; restore that configuration, or import into a new directory"
                 )
             with self.journal.checkpoint() as checkpoint:
-                checkpoint.empty(*(store.name for store in made_anew(Change.WRITE)), "meta")
+                tombstones = list(self._tombstones())
+                checkpoint.empty(*(store.name for store in made_anew(Change.WRITE)))
+                checkpoint.histories(tombstones)
+                checkpoint.meta("position", 0)
                 checkpoint.meta("fingerprints", fingerprints)
             self.position = 0
             self._start(SeriesTable(()))
@@ -232,6 +306,13 @@ class Runner:
         stored = self.journal.meta(name)
         with self.journal.told():
             return msgspec.msgpack.decode(stored, type=type(otherwise)) if stored else otherwise
+
+
+_CUSTOMERS: Final = CUSTOMER.key("")
+
+
+def _erased_persons(rows: Iterable[tuple[str, int]]) -> Erased:
+    return Erased({key.removeprefix(_CUSTOMERS): at for key, at in rows})
 
 
 def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:

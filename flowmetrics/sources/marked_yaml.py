@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import yaml
 
 from flowmetrics.errors import ConfigurationError, nearest
+from flowmetrics.yaml_text import quoted, root_spot
+
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""What an escape such as \\uD83D stands for by itself: no text holds it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,34 +86,29 @@ class Marked:
         """A scalar as it is written, also where YAML reads another type. Raises ConfigurationError."""
         if not isinstance(self.node, yaml.ScalarNode) or not self.node.value:
             raise self.mistake(f"{self.what} must be a text that is not empty")
-        return str(self.node.value)
+        return self._written()
 
     def scalar(self) -> object:
         """A scalar as YAML reads it. Raises ConfigurationError."""
         if not isinstance(self.node, yaml.ScalarNode):
             raise self.mistake(f"{self.what} must be one value")
+        written = self._written()
         try:
             value: object = yaml.constructor.SafeConstructor().construct_object(self.node)
-        except (yaml.YAMLError, ValueError):
-            raise self.mistake(f'{self.what} "{self.node.value}" cannot be read as a value; quote it') from None
+        except (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError):  # PyYAML believes every tag
+            raise self.mistake(f"{self.what} {quoted(written)} cannot be read as a value; quote it") from None
         return value
+
+    def _written(self) -> str:
+        written = str(self.node.value)
+        if _HALF.search(written):
+            raise self.mistake(f"{self.what} is {quoted(written)}, which holds half a character; write it whole")
+        return written
 
 
 def read_yaml(text: str, name: str) -> Marked:
     """The root of a YAML text. Raises ConfigurationError with the line where it breaks, also where it is empty."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise _broken(name, mark.line if mark else 0, error.problem or error.context or "no reason given") from None
-    except yaml.reader.ReaderError as error:
-        raise _broken(name, text.count("\n", 0, error.position), error.reason) from None
-    except RecursionError:
-        raise _broken(name, 0, "it is nested too deeply") from None
-    if node is None:
+    root = root_spot(text, name)
+    if root is None:
         raise ConfigurationError(f"{name}:1: the file is empty.")
-    return Marked(name, "the file", node)
-
-
-def _broken(name: str, line: int, reason: str) -> ConfigurationError:
-    return ConfigurationError(f"{name}:{line + 1}: this is not YAML: {reason}.")
+    return Marked(name, "the file", root.node)

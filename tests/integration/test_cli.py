@@ -8,14 +8,22 @@ import os
 import re
 import signal
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
-from engine import COMMAND, EngineProcess, Event, Finished, command, done, lines, until
+from engine import COMMAND, EngineProcess, Event, Finished, command, done, free_port, lines, rejected, until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from agents import commands
+from agents.local.lock import DirectoryLock
 from flowmetrics import __version__
+from flowmetrics.configuration import Configuration
+from flowmetrics.errors import OperationError
+
+Make: TypeAlias = Callable[..., EngineProcess]
 
 COMMANDS = ("demo", "run", "import", "replay", "audit", "explain", "rejected", "generate", "validate")
 NOON = "2025-03-01T12:00:00Z"
@@ -92,31 +100,79 @@ def test_the_help_of_each_command_shows_an_example_that_can_be_typed(tmp_path: P
     assert {word for example in examples for word in re.findall(r"--[a-z]+", example)} <= known
 
 
-WRONG_USE = {
-    "no such command": ["fly"],
-    "no such option": ["run", "--fast"],
-    "replay without --at": ["replay", "events.jsonl"],
-    "replay without a file": ["replay", "--at", NOON],
-    "replay at no time": ["replay", "events.jsonl", "--at", "noon"],
-    "replay at a time without an offset": ["replay", "events.jsonl", "--at", "2025-03-01T12:00:00"],
-    "replay in an unknown format": ["replay", "events.jsonl", "--at", NOON, "--format", "xml"],
-    "a file that is not there": ["replay", "nowhere.jsonl", "--at", NOON],
-    "a file of an unknown kind": ["import", "flowmetrics.exe"],
-    "a mapping that is not there": ["import", "events.jsonl", "--map", "nowhere.yaml"],
-    "a configuration that is not there": ["audit", "--config", "nowhere.yaml"],
-    "explain of an unknown kind": ["explain", "team", "A-1"],
-    "explain without a key": ["explain", "item"],
-    "validate without a file": ["validate"],
-    "generate of something unknown": ["generate", "poems"],
+WRONG_USE: dict[str, tuple[list[str], str]] = {
+    "no such command": (["fly"], "No such command 'fly'"),
+    "no such option of flowmetrics itself": (["--fast"], "No such option: --fast"),
+    "a word too many": (["run", "fast"], "unexpected extra argument (fast)"),
+    "an option without its value": (["run", "--config"], "'--config' requires an argument"),
+    "demo at no place": (["demo", "--listen", "8080"], "--listen must be host:port such as 127.0.0.1:8080"),
+    "demo without a past": (["demo", "--days", "0"], "0 is not in the range"),
+    "replay without --at": (["replay", "events.jsonl"], "Missing option '--at'"),
+    "replay without a file": (["replay", "--at", NOON], "Missing argument 'FILES...'"),
+    "replay at no time": (["replay", "events.jsonl", "--at", "noon"], '--at "noon" is not an RFC 3339 time'),
+    "replay at a time without an offset": (["replay", "events.jsonl", "--at", "2025-03-01T12:00:00"], "offset"),
+    "replay after the calendar": (["replay", "events.jsonl", "--at", "9999-12-31T23:59:59Z"], "before 9900"),
+    "replay in an unknown format": (["replay", "events.jsonl", "--at", NOON, "--format", "xml"], "'xml' is not one of"),
+    "replay of a file that is not there": (["replay", "event.jsonl", "--at", NOON], 'Did you mean "events.jsonl"?'),
+    "replay of a directory": (["replay", "full", "--at", NOON], "full is a directory; name the files in it."),
+    "import without a file": (["import"], "Missing argument 'FILES...'"),
+    "import of a file that is not there": (["import", "nowhere.csv"], "nowhere.csv does not exist; check the path."),
+    "import of a directory": (["import", "full"], "full is a directory; name the files in it."),
+    "import of an unknown kind": (["import", "flowmetrics.exe"], "flowmetrics.exe is of no kind that can be read"),
+    "a mapping that is not there": (["import", "events.jsonl", "--map", "map.yml"], "map.yml does not exist"),
+    "a mapping that is a directory": (["import", "events.jsonl", "--map", "full"], "full is a directory"),
+    "a mapping that is no text": (["import", "events.jsonl", "--map", "flowmetrics.exe"], "save it as UTF-8"),
+    "a configuration that is not there": (["audit", "--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
+    "a configuration that is a directory": (["run", "--config", "full"], "full cannot be read: Is a directory."),
+    "explain of an unknown kind": (["explain", "team", "A-1"], "'team' is not one of 'item', 'request', 'customer'"),
+    "explain without a key": (["explain", "item"], "Missing argument 'KEY'"),
+    "validate without a file": (["validate"], "name a file to check"),
+    "validate of a directory": (["validate", "events.jsonl", "full"], "full is a directory; name the files in it."),
+    "generate of nothing": (["generate"], "Missing argument '{docs}'"),
+    "generate of something unknown": (["generate", "poems"], "'poems' is not 'docs'"),
+    **{f"no such option of {name}": ([name, "--fast"], "No such option: --fast") for name in COMMANDS},
 }
 
 
-@pytest.mark.parametrize("words", WRONG_USE.values(), ids=WRONG_USE)
-def test_wrong_use_ends_with_two_and_a_message(folder: Path, words: list[str]) -> None:
-    finished = run(folder, *words).failed(2)
-    assert finished.err
+@pytest.mark.parametrize(("words", "told"), WRONG_USE.values(), ids=WRONG_USE)
+def test_wrong_use_ends_with_two_and_one_clear_sentence(folder: Path, words: list[str], told: str) -> None:
+    (folder / "flowmetrics.exe").write_bytes(b"\x7fELF\xff")
+    (folder / "full").mkdir()
+    finished = run(folder, *words).failed(2, told)
+    assert finished.err.startswith(("Usage: ", "Error: ")) or finished.err.count("\n") == 1
     assert finished.out == ""
     assert not (folder / "flowmetrics-data").exists(), "a command that was typed wrong writes nothing"
+
+
+READERS = (["audit"], ["rejected"], ["rejected", "--replay"], ["explain", "item", "A-1"])
+
+
+@pytest.mark.parametrize("words", READERS, ids=" ".join)
+def test_a_command_that_reads_a_data_directory_makes_none_where_there_is_none(folder: Path, words: list[str]) -> None:
+    (folder / "a file").touch()
+    (folder / "full").mkdir()
+    for name, told in (("nowhere", "there is no nowhere;"), ("full", "full is no data directory;"),
+                       ("a file", "a file is no data directory;")):  # fmt: skip
+        (folder / "flowmetrics.yaml").write_text(f"broker: local://./{name}\n")
+        assert run(folder, *words).failed(1, told, "under `broker`").err.count("\n") == 1
+    assert not any((folder / "full").iterdir())
+    assert not (folder / "nowhere").exists()
+
+
+@pytest.mark.parametrize("words", [["run"], ["import", "events.jsonl"]], ids=" ".join)
+def test_a_command_that_writes_a_data_directory_takes_no_file_for_one(folder: Path, words: list[str]) -> None:
+    (folder / "flowmetrics.yaml").write_text("broker: local://./events.jsonl\n")
+    assert run(folder, *words).failed(1, "events.jsonl is a file; name a directory").err.count("\n") == 1
+    (folder / "other").mkdir()
+    (folder / "other" / "flowmetrics.db").write_text("of another program")
+    (folder / "flowmetrics.yaml").write_text("broker: local://./other\n")
+    assert run(folder, *words).failed(1, "flowmetrics.db is damaged", "move it away").err.count("\n") == 1
+
+
+def test_generate_says_what_is_in_its_way(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "kpis").touch()
+    run(tmp_path, "generate", "docs").failed(1, "docs/kpis: File exists; move it away")
 
 
 def test_a_configuration_in_the_current_directory_is_used_and_its_mistakes_stop_every_command(folder: Path) -> None:
@@ -314,11 +370,128 @@ def test_audit_finds_nothing_after_an_import_and_the_difference_after_tampering(
     run(folder, "audit").failed(1, "called for", "do not agree")
 
 
-@pytest.mark.parametrize("words", [["audit"], ["rejected"], ["explain", "item", "A-1"]], ids=lambda words: words[0])
-def test_a_command_that_reads_a_directory_makes_none_where_there_is_none(folder: Path, words: list[str]) -> None:
-    (folder / "flowmetrics.yaml").write_text("broker: local://./flowmetrics-dta\n")
-    run(folder, *words).failed(1, "flowmetrics-dta")
-    assert not (folder / "flowmetrics-dta").exists()
+# --- import while somebody holds the directory ------------------------------------------------------------------------
+
+
+def board(path: Path) -> Path:
+    """A table of two items that are done, of one at no time, and of one far ahead."""
+    times = (NOON, "2025-03-01T13:00:00Z", "never", "2525-03-01T12:00:00Z")
+    path.write_text("\n".join(["key,type,state,at", *(f"B-{n},Bug,Done,{at}" for n, at in enumerate(times))]))
+    (path.parent / "map.yaml").write_text(MAP)
+    return path
+
+
+def test_an_import_while_the_engine_runs_is_sent_to_it_and_gives_the_same_numbers(make: Make) -> None:
+    running, stopped = (make("horizon: 36500d\nwindows: [36500d]") for _ in range(2))
+    running.ready()
+    for engine in (running, stopped):
+        path = engine.directory / "events.jsonl"
+        path.write_bytes(lines(a_morning()) + b"nonsense\n" + b'"' + b"x" * 17_000_000 + b'"\n' + lines([done("A-2")]))
+        told = engine.run("import", path).well().err
+        assert told.splitlines()[-1] == "9 events are in the log; refused: 1 not_json, 1 too_large"
+        assert (f"sent to it at {engine.url}\n" in told) == (engine is running), told
+    assert [reason for reason, _ in rejected(running.run("rejected"))] == ["not_json", "too_large"]
+    page = running.shows(lambda page: page.velocity(window="36500d"), 2)
+    assert page.total("events_rejected_total") == 2
+    assert stopped.ready().metrics().kpis() == page.kpis()
+    assert stopped.metrics().total("events_rejected_total") == 2
+    running.stop()
+    running.run("audit").well()
+
+
+def test_what_a_mapping_refuses_is_counted_and_said_not_to_be_kept_when_the_engine_runs(engine: EngineProcess) -> None:
+    path = board(engine.directory / "board.csv")
+    told = engine.run("import", path, "--map", engine.directory / "map.yaml").well().err
+    assert "2 events are in the log; refused: 1 bad_time, 1 too_far_ahead (1 by the mapping: " in told
+    assert [reason for reason, _ in rejected(engine.run("rejected"))] == ["too_far_ahead"]
+    path.write_text("key,type,state,at\nB-3,Bug,Done,never\n")
+    engine.run("import", path, "--map", engine.directory / "map.yaml").failed(1, "`flowmetrics validate` shows why")
+    engine.stop()
+    engine.run("import", path, "--map", engine.directory / "map.yaml").failed(1, "`flowmetrics rejected` shows why")
+    assert [reason for reason, _ in rejected(engine.run("rejected"))] == ["too_far_ahead", "bad_time"]
+
+
+def test_an_import_shows_the_token_of_the_configuration_and_is_told_when_it_is_wrong(
+    make: Make, tmp_path: Path
+) -> None:
+    token, path = tmp_path / "token", tmp_path / "events.jsonl"
+    token.write_text("right\n")
+    path.write_bytes(lines(a_morning()))
+    engine = make(f'http: {{listen: "127.0.0.1:0", token_file: {token}}}').ready()
+    assert "8 events are in the log" in engine.run("import", path).well().err
+    token.write_text("wrong\n")
+    engine.run("import", path).failed(1, "answered 401", "http.token_file", "0 events are in the log", "safe to import")
+    token.unlink()
+    engine.run("import", path).failed(2, "http.token_file", "cannot be read")
+
+
+def test_an_import_waits_for_an_engine_that_does_not_answer_yet(engine: EngineProcess) -> None:
+    path = engine.directory / "events.jsonl"
+    path.write_bytes(lines(a_morning()))
+    engine.signal(signal.SIGSTOP)
+    waiting = subprocess.Popen(
+        [COMMAND, "import", path, "--config", engine.config], cwd=engine.directory, stderr=subprocess.PIPE
+    )
+    try:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.communicate(timeout=3)  # longer than it waits for one answer
+        engine.signal(signal.SIGCONT)
+        _, told = waiting.communicate(timeout=20)
+    finally:
+        engine.signal(signal.SIGCONT)
+        waiting.kill()
+        waiting.wait()
+    assert waiting.returncode == 0
+    assert b"8 events are in the log" in told
+
+
+def test_an_import_goes_on_over_a_kill_and_a_restart_of_the_engine(make: Make) -> None:
+    engine = make(port=free_port()).ready()
+    path = engine.directory / "events.jsonl"
+    path.write_bytes(lines(done(f"A-{n}", ago=60 + n / 1000) for n in range(60_000)))
+    log = engine.directory / "import.txt"
+    with log.open("wb") as said:
+        going = subprocess.Popen(
+            [COMMAND, "import", path, "--config", engine.config], cwd=engine.directory, stderr=said
+        )
+    try:
+        until(lambda: "sent to it at" in log.read_text(), "it begins to send")
+        time.sleep(0.2)
+        assert going.poll() is None, "the import ended too early for this test"
+        engine.kill()
+        engine.ready()
+        assert going.wait(60) == 0, log.read_text()
+    finally:
+        going.kill()
+        going.wait()
+    assert "60000 events are in the log\n" in log.read_text()
+    engine.shows(lambda page: page.velocity(), 60_000)
+
+
+def test_an_import_into_a_directory_whose_engine_does_not_answer_fails_and_says_what_to_do(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "HOLDER_SECONDS_MAX", 0.0)
+    data, path = folder / "data", folder / "events.jsonl"
+    configuration = Configuration(broker=f"local://{data}")
+    with DirectoryLock(data, "run") as lock:
+        with pytest.raises(OperationError, match=r"held by process \d+ .*, which does not answer yet; stop it"):
+            commands.import_files([path], None, configuration)
+        lock.serves(f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(OperationError, match=r"does not answer at http://127\.0\.0\.1:\d+; stop it"):
+            commands.import_files([path], None, configuration)
+    commands.import_files([path], None, configuration)
+
+
+def test_a_directory_that_another_command_holds_is_refused_at_once_and_the_holder_named(folder: Path) -> None:
+    data = folder / "flowmetrics-data"
+    run(folder, "import", "events.jsonl").well()
+    with DirectoryLock(data, "audit"):
+        began = time.monotonic()
+        for words in (["import", "events.jsonl"], ["run"], ["audit"], ["explain", "item", "A-1"]):
+            run(folder, *words).failed(1, f"held by process {os.getpid()} (flowmetrics audit); stop it")
+        assert time.monotonic() - began < 8
+    run(folder, "import", "events.jsonl").well()
 
 
 # --- generate --------------------------------------------------------------------------------------------------------

@@ -244,6 +244,16 @@ def test_a_duplicate_silent_for_too_long_lends_only_its_new_beginning() -> None:
     assert at(after, events, configuration=SHORT)("requests_open", "all") == 1
 
 
+def test_a_duplicate_that_was_told_before_all_of_its_group_fell_silent_lends_nothing() -> None:
+    """Rule 3b: it may be forgotten by then, so its creation must not show."""
+    events = [request(0, "Backlog", "R2", duplicate_of="R1"), request(120 * DAY + 1, "Ready", "R1")]
+    page = same_in_any_order(121 * DAY, events, SHORT)
+    assert page("requests_open", "all") == 1
+    bridged = [*events, request(HOUR, "Backlog", "R3", duplicate_of="R1")]
+    page = same_in_any_order(121 * DAY, bridged, SHORT)
+    assert page.count("requests_open", "all") == 0
+
+
 def test_a_customer_silent_for_too_long_has_a_new_first_day() -> None:
     """Rule 3b: retention starts anew after a silence of more than the horizon and 40 days."""
     page = at(112 * DAY, [activity(0), activity(101 * DAY + HOUR), activity(102 * DAY)], configuration=SHORT)
@@ -473,6 +483,19 @@ def test_a_milestone_told_of_no_value_stream_follows_the_person_to_their_first_a
     assert page("time_to_value", "all", "1d", "p50", stream="none") is None
 
 
+def test_a_milestone_of_no_stream_follows_to_the_first_activity_in_a_stream_that_was_only_named_before() -> None:
+    """Rule 10: a stream begins with the first activity there, not with the first word on it."""
+    events = [
+        customer(0, segment="smb", stream="shop"),
+        customer(0, milestone="signed_up"),
+        customer(0, milestone="value_reached"),
+        activity(MINUTE),
+    ]
+    page = same_in_any_order(HOUR, events)
+    assert page("time_to_value", "smb", "1d", "p50") == 0
+    assert page("time_to_value", "all", "1d", "p50", stream="none") is None
+
+
 def test_an_undeclared_label_is_shown_while_a_retained_pane_of_it_is_filled() -> None:
     """Rule 10: it is zero in windows that do not reach it, and gone with the horizon."""
     events = [item(0, "Doing", item_type="zzz"), item(0, "Done")]
@@ -533,6 +556,20 @@ def test_what_happens_at_midnight_belongs_to_the_new_day() -> None:
     assert page("stickiness") == pytest.approx(2 / 30)
     after = midnight + 29 * DAY
     assert at(after, [activity(midnight), activity(after)], configuration=day)("stickiness") == pytest.approx(2 / 30)
+
+
+def test_stickiness_moves_at_midnight_itself_also_when_it_was_read_a_second_before() -> None:
+    """Rule 14: the first instant of a day ends a pane of the day before."""
+    midnight = parse_instant("2025-03-05T00:00:00Z") - T
+    events = [activity(midnight - HOUR), activity(midnight + HOUR)]
+    driver = Driver(PLAIN)
+    driver.deliver([line(event) for event in events])
+    sticky = 'flowmetrics_stickiness_ratio{value_stream="shop"}'
+    shown = []
+    for second in (29 * DAY - 1_000_000, 29 * DAY):
+        driver.advance(T + midnight + second)
+        shown.append(driver.values()[sticky])
+    assert shown == [pytest.approx(2 / 30), pytest.approx(1 / 30)]
 
 
 @pytest.mark.parametrize(
@@ -778,6 +815,19 @@ def test_an_erase_hides_the_activity_of_its_whole_day() -> None:
     page = same_in_any_order(DAY, events)
     assert page("active_users", "1d") == 1
     assert page("stickiness") == pytest.approx(1 / 30)
+
+
+def test_an_erase_hides_the_segment_that_activity_of_its_day_told_and_no_other_in_any_order() -> None:
+    """Rule 18: the segment goes with the activity that told it; what is told otherwise is hidden to the instant."""
+    signed_up = [customer(2 * HOUR, milestone=name, stream="shop") for name in ("signed_up", "value_reached")]
+    erased = told("erase", HOUR, person="ann")
+    page = same_in_any_order(3 * HOUR, [erased, *signed_up, activity(2 * HOUR, segment="smb")])
+    assert page("time_to_value", "none", "1d", "p50") == 0
+    assert page("time_to_value", "smb", "1d", "p50") is None
+    page = same_in_any_order(3 * HOUR, [erased, *signed_up, customer(2 * HOUR, segment="smb")])
+    assert page("time_to_value", "smb", "1d", "p50") == 0
+    page = same_in_any_order(DAY, [erased, *signed_up, activity(DAY, segment="smb")])
+    assert page("time_to_value", "smb", "1d", "p50") == 0
 
 
 def test_an_erase_hides_milestones_and_attributes_told_before_it() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
 from flowmetrics.errors import ConfigurationError
+from flowmetrics.settings import read_settings
 from flowmetrics.sources.rows import parse_mapping
 
 ITEM = """\
@@ -69,12 +71,36 @@ events:
         (ITEM, "a: 1\n\x00", "map.yaml:2: this is not YAML"),
         (ITEM, "events: &a [*a]", r"map.yaml:1: events\[0\] must be keys with values"),
         (ITEM, "[" * 5000, "map.yaml:1: this is not YAML: it is nested too deeply"),
+        ("item_type: defect", "blocked: 2001-02-31", 'map.yaml:8: data.blocked "2001-02-31" cannot be read'),
+        ("item_type: defect", "blocked: !!int ''", 'map.yaml:8: data.blocked "" cannot be read as a value; quote it'),
+        ("item_type: defect", "blocked: !!bool perhaps", 'map.yaml:8: data.blocked "perhaps" cannot be read'),
+        ("item_type: defect", "blocked: !!timestamp noon", 'map.yaml:8: data.blocked "noon" cannot be read'),
+        ("value_stream: shop", 'value_stream: "\\uD83D"', "map.yaml:8: data.value_stream is .* half a character"),
+        ("item_type: defect", 'blocked: "\\uD83D"', "map.yaml:8: data.blocked is .* half a character"),
     ],
 )
 def test_a_mistake_in_a_mapping_is_told_with_line_text_and_nearest_word(old: str, new: str, error: str) -> None:
     assert old in ITEM
     with pytest.raises(ConfigurationError, match=error):
         parse_mapping(ITEM.replace(old, new), "map.yaml")
+
+
+@pytest.mark.parametrize("read", [parse_mapping, read_settings], ids=["a mapping", "the settings"])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('events: []\n"\\UFFFFFFFF": 1', 2),  # OverflowError inside PyYAML
+        ('events: "\\UFFFFFFFF', 1),
+        (f"# ours\n%YAML 1.{'9' * 5000}\n---\nevents: []", 2),  # ValueError inside PyYAML
+        ("%YAML 9999999999999999999.1\n---\nevents: []", 1),
+        ("events: []\n\ud83d", 2),
+    ],
+)
+def test_what_breaks_the_reader_of_yaml_itself_is_told_with_its_line(
+    read: Callable[[str, str], object], text: str, line: int
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"^odd\.yaml:{line}: this is not YAML: [^\n]+\.$"):
+        read(text, "odd.yaml")
 
 
 def test_a_constant_outside_a_closed_list_is_refused_with_the_nearest_word() -> None:

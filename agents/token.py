@@ -1,0 +1,21 @@
+"""The bearer token of senders, read from where the configuration says it lies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flowmetrics.configuration import Configuration
+from flowmetrics.errors import ConfigurationError
+
+
+def token_of(configuration: Configuration) -> str | None:
+    """The token of `http.token_file`; None where none is asked for. Raises ConfigurationError."""
+    if configuration.token_file is None:
+        return None
+    try:
+        token = Path(configuration.token_file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"http.token_file {configuration.token_file} cannot be read: {error}") from None
+    if not token:
+        raise ConfigurationError(f"http.token_file {configuration.token_file} is empty; write the token into it")
+    return token

@@ -12,7 +12,7 @@ import msgspec
 import orjson
 from aiohttp import web
 
-from agents.local.intake import Busy, Intake, Receipt
+from agents.receipts import Busy, Intake, Receipt
 from flowmetrics.errors import OperationError
 from flowmetrics.limits import REQUEST_BYTES_MAX
 

@@ -18,10 +18,12 @@ from yaml import ScalarNode
 
 from agents.files import read_events, sizes
 from agents.importing import Log, Outcome, OwnLog, refusals
-from agents.local.engine import Engine, clock_us, directory_of, open_runner
+from agents.local.engine import Engine, directory_of, open_runner
+from agents.local.intake import pseudonyms_of
 from agents.local.journal import FILE, Journal
-from agents.local.lock import DirectoryLock, HeldError
 from agents.local.runner import Runner
+from agents.lock import DirectoryLock, HeldError
+from agents.published import Served, clock_us
 from agents.replay import AT_US_END, Replay, json_lines, openmetrics
 from agents.token import token_of
 from flowmetrics.configuration import Configuration
@@ -42,7 +44,9 @@ HOLDER_SECONDS_MAX: Final = 10.0
 
 def run(configuration: Configuration) -> None:
     """Serve until told to stop."""
-    _local(configuration)
+    if configuration.broker.startswith("kafka://"):
+        asyncio.run(_worker(configuration))
+        return
     engine = Engine(configuration)
     engine.start()
     try:
@@ -51,7 +55,23 @@ def run(configuration: Configuration) -> None:
         engine.stop()
 
 
-async def _served(configuration: Configuration, engine: Engine) -> None:
+async def _worker(configuration: Configuration) -> None:
+    try:
+        from agents.kafka.engine import KafkaEngine
+    except ImportError as error:
+        raise ConfigurationError(
+            f"broker {configuration.broker} needs {error.name}; install flowmetrics[kafka]"
+        ) from None
+    engine = KafkaEngine(configuration)
+    with engine.holding():
+        await engine.start()
+        try:
+            await _served(configuration, engine)
+        finally:
+            await engine.stop()
+
+
+async def _served(configuration: Configuration, engine: Served) -> None:
     from agents.serving import serve  # the web server takes half of the start-up time, and only this command needs it
 
     started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -154,8 +174,10 @@ def audit(configuration: Configuration) -> None:
 
 def explain(kind: str, key: str, configuration: Configuration) -> None:
     """Print the history of one entity and what it contributes."""
-    with _data_directory(configuration, "explain", must_exist=True) as (_, runner):
-        for line in runner.explain(f"{kind}:{key}"):
+    with _data_directory(configuration, "explain", must_exist=True) as (journal, runner):
+        pseudonyms = pseudonyms_of(configuration, journal)
+        name = pseudonyms.of(key) if pseudonyms and kind == "customer" else key
+        for line in runner.explain(f"{kind}:{name}"):
             click.echo(line)
 
 
@@ -291,6 +313,7 @@ def _data_directory(
     with DirectoryLock(directory, purpose):
         journal = Journal(directory)
         try:
+            pseudonyms_of(configuration, journal)  # another key is told before anything is made anew
             yield journal, open_runner(configuration, journal, clock_us())
         finally:
             journal.close()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from agents.local.engine import clock_us
 from agents.local.intake import judged, pseudonyms_of
 from agents.local.journal import Journal
 from agents.local.runner import Runner
+from agents.published import clock_us
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import Rejection
 from flowmetrics.limits import EVENT_BYTES_MAX

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from agents.collector import Collector
 from agents.live import LiveFeed
-from agents.local.engine import Engine, Published
+from agents.published import Published, Served
 from agents.token import token_of
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError
@@ -46,7 +46,7 @@ def _is_news(record: logging.LogRecord) -> bool:
 class Server:
     """Serves an engine. Raises OperationError where the address is taken."""
 
-    def __init__(self, configuration: Configuration, engine: Engine) -> None:
+    def __init__(self, configuration: Configuration, engine: Served) -> None:
         self._configuration = configuration
         self._engine = engine
         self._packed: tuple[int, bytes] = (-1, b"")
@@ -142,7 +142,7 @@ class Server:
         return web.Response(body=path.read_bytes(), content_type=_TYPES[path.suffix], charset="utf-8", headers=_POLICY)
 
 
-async def serve(configuration: Configuration, engine: Engine, started: asyncio.Future[str] | None = None) -> None:
+async def serve(configuration: Configuration, engine: Served, started: asyncio.Future[str] | None = None) -> None:
     """Serve until SIGTERM, SIGINT or the end of the engine. Raises what ended the engine, if it failed."""
     server = Server(configuration, engine)
     address = await server.start()

@@ -14,7 +14,7 @@ from fnmatch import translate
 from functools import cached_property
 from typing import Final, TypeVar
 
-from flowmetrics.instants import DAY_US, MINUTE_US, Calendar
+from flowmetrics.instants import DAY_US, MINUTE_US, SECOND_US, Calendar
 
 V = TypeVar("V")
 
@@ -213,6 +213,17 @@ class Configuration:
     log_retention_us: int = 400 * DAY_US
     hot_entities_max: int = 100_000
     topics_prefix: str = "flowmetrics"
+    topics_partitions: int = 6
+    topics_replication: int = 0
+    kafka_security: str = "none"
+    kafka_mechanism: str = "SCRAM-SHA-512"
+    kafka_user: str | None = None
+    kafka_password_file: str | None = None
+    kafka_ca_file: str | None = None
+    kafka_certificate_file: str | None = None
+    kafka_key_file: str | None = None
+    kafka_store: str = "flowmetrics-store"
+    kafka_session_us: int = 10 * SECOND_US
 
     @cached_property
     def calendar(self) -> Calendar:

@@ -58,6 +58,18 @@ class EngineCounters:
             self._latest_at[source] = at
             self._lag_us[source] = arrived_at - at
 
+    @classmethod
+    def together(cls, several: Iterable[EngineCounters]) -> EngineCounters:
+        """The sums of several, with the latest event of each source."""
+        sums = cls([])
+        for counters in several:
+            sums._counts.update(counters._counts)
+            for source, at in counters._latest_at.items():
+                if at >= sums._latest_at.get(source, -1):
+                    sums._latest_at[source] = at
+                    sums._lag_us[source] = counters._lag_us[source]
+        return sums
+
     def stored(self) -> list[tuple[list[str], int]]:
         """The counts, to be given to a new object after a restart."""
         return [(list(key), n) for key, n in sorted(self._counts.items())]

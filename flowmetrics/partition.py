@@ -1,7 +1,7 @@
-"""One partition of track: deliveries and letters in, everything that must be written out, in one value.
+"""One partition of track: deliveries and letters in, everything that must be written out.
 
-A runtime writes what a `Taken` holds in one transaction. If that fails, the partition must be thrown away: its memory
-is ahead of what is stored.
+A runtime writes what `Opened` and `Taken` hold in one transaction. If that fails, the partition must be thrown away:
+its memory is ahead of what is stored.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import EngineCounters
-from flowmetrics.entity import Counted, History
+from flowmetrics.entity import History
 from flowmetrics.errors import Rejection
 from flowmetrics.kpis import selected
 from flowmetrics.routing import partition_of
@@ -30,8 +30,25 @@ class Delivery(NamedTuple):
     body: bytes
 
 
+class Opened(NamedTuple):
+    """A batch that was read: what is to be taken, and what is not."""
+
+    batch: list[Timed]
+    misplaced: list[tuple[int, str, Delivery]]
+    """(partition, key, delivery): events of entities that live elsewhere."""
+    rejected: list[tuple[Rejection, Delivery]]
+    held: dict[int, Delivery]
+    """Events ahead of now, by number, to be stored until they are released."""
+    released: list[int]
+    """Numbers of held events that are in the batch now."""
+
+    def keys(self) -> list[str]:
+        """The keys of the histories that it touches, so that they can be fetched together."""
+        return [key for _, event in self.batch for key in keys_of(event)]
+
+
 class Taken(NamedTuple):
-    """What follows from one batch."""
+    """What follows from a batch."""
 
     changes: Mapping[Series, Mapping[int, int]]
     """For tally, by series; amounts that cancelled out are gone."""
@@ -39,13 +56,6 @@ class Taken(NamedTuple):
     """The keys of the histories to store."""
     letters: list[Letter]
     """Copies for other partitions."""
-    misplaced: list[tuple[int, str, Delivery]]
-    """(partition, key, delivery): events of entities that live elsewhere."""
-    rejected: list[tuple[Rejection, Delivery]]
-    held: dict[int, Delivery]
-    """Events ahead of now, by number, to be stored until they are released."""
-    released: list[int]
-    """Numbers of held events that were taken."""
 
 
 class Partition:
@@ -76,38 +86,33 @@ class Partition:
         self._due_at = min((self._at(delivery) for delivery in held.values()), default=FAR_FUTURE)
         self._next = max(held, default=-1) + 1
 
-    def take(self, deliveries: Iterable[Delivery], letters: Iterable[tuple[str, bytes]], now: int) -> Taken:
-        """Take a batch: events in their order, then copies of histories that live in other partitions."""
-        taken = Taken({}, set(), [], [], [], {}, [])
-        batch = self._release(now, taken)
+    def open(self, deliveries: Iterable[Delivery], now: int) -> Opened:
+        """Read a batch, and add to it what was held and is due."""
+        opened = Opened([], [], [], {}, [])
+        self._release(now, opened)
         for delivery in deliveries:
             timed = self._source.read(delivery.body, delivery.arrived_at)
             if isinstance(timed, Rejection):
-                taken.rejected.append((timed, delivery))
+                opened.rejected.append((timed, delivery))
                 self.counters.add("events_rejected", timed.reason.value)
             elif (elsewhere := self._elsewhere(timed)) is not None:
-                taken.misplaced.append((*elsewhere, delivery))
+                opened.misplaced.append((*elsewhere, delivery))
             else:
                 self.counters.seen(timed[1].source, timed[0], delivery.arrived_at)
                 if timed[0] > now:
-                    self._hold(timed[0], delivery, taken)
+                    self._hold(timed[0], delivery, opened)
                 else:
-                    batch.append(timed)
+                    opened.batch.append(timed)
+        return opened
+
+    def take(self, opened: Opened, letters: Iterable[tuple[str, bytes]]) -> Taken:
+        """Take what was opened, then copies of histories that live in other partitions."""
         touched: Touched = {}
-        counted: Counted = self._track.join(batch, self.histories, touched)
+        self.counters.update(self._track.join(opened.batch, self.histories, touched))
         for key, body in letters:
             self._track.hear(key, decode_history(key, body), self.histories, touched)
         changes = self._track.emit(touched, self.histories)
-        self.counters.update(counted)
-        taken.dirty.update(touched)
-        taken.letters.extend(self._post.write(sorted(touched), self.histories))
-        return taken._replace(changes=self._named(changes))
-
-    def wanted(self, deliveries: Iterable[Delivery]) -> list[str]:
-        """The keys of the histories that a batch will touch, as far as its events can be read."""
-        read = self._source.read
-        timed = (read(delivery.body, delivery.arrived_at) for delivery in deliveries)
-        return [key for one in timed if not isinstance(one, Rejection) for key in keys_of(one[1])]
+        return Taken(self._named(changes), set(touched), self._post.write(sorted(touched), self.histories))
 
     def _elsewhere(self, timed: Timed) -> tuple[int, str] | None:
         """Where an event belongs, if not here; events that touch no entity are at home everywhere."""
@@ -117,23 +122,22 @@ class Partition:
         home = partition_of(keys[0].encode(), self._partitions)
         return None if home == self._number else (home, keys[0])
 
-    def _release(self, now: int, taken: Taken) -> list[Timed]:
-        batch: list[Timed] = []
-        if now >= self._due_at:
-            for number, delivery in list(self.held.items()):
-                timed = self._source.read(delivery.body, FAR_FUTURE)
-                if isinstance(timed, Rejection):  # only if the configuration changed since
-                    taken.released.append(number)
-                elif timed[0] <= now:
-                    taken.released.append(number)
-                    batch.append(timed)
-            for number in taken.released:
-                del self.held[number]
-            self._due_at = min(map(self._at, self.held.values()), default=FAR_FUTURE)
-        return batch
+    def _release(self, now: int, opened: Opened) -> None:
+        if now < self._due_at:
+            return
+        for number, delivery in self.held.items():
+            timed = self._source.read(delivery.body, FAR_FUTURE)
+            if isinstance(timed, Rejection):  # only if the configuration changed since
+                opened.released.append(number)
+            elif timed[0] <= now:
+                opened.released.append(number)
+                opened.batch.append(timed)
+        for number in opened.released:
+            del self.held[number]
+        self._due_at = min(map(self._at, self.held.values()), default=FAR_FUTURE)
 
-    def _hold(self, at: int, delivery: Delivery, taken: Taken) -> None:
-        taken.held[self._next] = self.held[self._next] = delivery
+    def _hold(self, at: int, delivery: Delivery, opened: Opened) -> None:
+        opened.held[self._next] = self.held[self._next] = delivery
         self._next += 1
         self._due_at = min(self._due_at, at)
 

@@ -206,6 +206,39 @@ KEYS: Final = (
         "topics.prefix", ("topics_prefix",), _PREFIX, _RUN,
         "What the names of the Kafka topics begin with.",
     ),
+    Key(
+        "topics.partitions", ("topics_partitions",), integer(1, 1000), _RUN,
+        "How many partitions each topic has; decided when the topics are made, and no number depends on it.",
+    ),
+    Key(
+        "topics.replication", ("topics_replication",), integer(0, 32), _RUN,
+        "On how many brokers each topic is kept; 0 means three, or all where there are fewer.",
+    ),
+    Key(
+        "kafka.security", ("kafka_security",), choice(("none", "tls", "sasl", "sasl_tls")), _RUN,
+        "What Kafka asks for: nothing, a certificate, or a name and password, in the clear or over TLS.",
+    ),
+    Key(
+        "kafka.mechanism", ("kafka_mechanism",), choice(("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")), _RUN,
+        "How name and password are shown.",
+    ),
+    Key("kafka.user", ("kafka_user",), WORD, _RUN, "The name shown to Kafka.", "none"),
+    Key("kafka.password_file", ("kafka_password_file",), WORD, _RUN, "A file with the password.", "none"),
+    Key(
+        "kafka.ca_file", ("kafka_ca_file",), WORD, _RUN,
+        "The certificates by which brokers are known.",
+        "those of the system",
+    ),
+    Key("kafka.certificate_file", ("kafka_certificate_file",), WORD, _RUN, "The certificate shown to Kafka.", "none"),
+    Key("kafka.key_file", ("kafka_key_file",), WORD, _RUN, "The key of that certificate.", "none"),
+    Key(
+        "kafka.store", ("kafka_store",), WORD, _RUN,
+        "The folder of a worker's cache of its partitions; each worker on a machine needs one of its own.",
+    ),
+    Key(
+        "kafka.session", ("kafka_session_us",), DURATION, _RUN,
+        "How long a worker may be silent before its partitions go to others.",
+    ),
 )  # fmt: skip
 
 Tree: TypeAlias = Mapping[str, Union["Tree", Key]]

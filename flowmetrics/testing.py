@@ -71,10 +71,11 @@ class Partitioned:
             times -= 1
 
     def _take(self, number: int, events: Iterable[Delivery], letters: Iterable[tuple[str, bytes]]) -> None:
-        taken = self._parts[number].take(events, letters, self.now)
+        opened = self._parts[number].open(events, self.now)
+        taken = self._parts[number].take(opened, letters)
         for to, key, body in taken.letters:
             self._mail[number, to].append((key, body))
-        for to, _, delivery in taken.misplaced:
+        for to, _, delivery in opened.misplaced:
             self._mail[number, to].append(delivery)
         self._tally.apply({self._table.number(series): cells for series, cells in taken.changes.items()})
 

@@ -617,7 +617,14 @@ def open_requests(world: World) -> list[Mark]:
 
 
 def requests_open(world: World) -> Iterator[Row]:
-    return level(world, "requests_open", "channel", open_requests(world), ["all"])
+    """How many are open, also zero, wherever requests are open or resolved."""
+    found = [mark for mark in open_requests(world) if world.inside(mark.at, world.horizon)]
+    solved = [mark for mark in resolutions(world)[1] if world.retained(mark.at)]
+    for stream in world.declared_streams | {mark.stream for mark in [*found, *solved]}:
+        here = [mark.label for mark in found if mark.stream == stream]
+        for channel in {"all", *here, *(mark.label for mark in solved if mark.stream == stream)}:
+            n = sum(channel in (label, "all") for label in here)
+            yield metric("requests_open", stream, channel=channel), float(n)
 
 
 def requests_beyond_horizon(world: World) -> Iterator[Row]:

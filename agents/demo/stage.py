@@ -14,7 +14,8 @@ import click
 
 from agents.client import Client
 from agents.demo.producers import Company
-from agents.local.engine import Engine, clock_us
+from agents.local.engine import Engine
+from agents.published import clock_us
 from agents.serving import serve
 from flowmetrics.configuration import Configuration
 from flowmetrics.instants import DAY_US

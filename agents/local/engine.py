@@ -8,14 +8,14 @@ import importlib.metadata
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from agents.local.intake import Intake, pseudonyms_of
 from agents.local.journal import Journal
-from agents.local.lock import DirectoryLock
 from agents.local.runner import TALLY_STORE_US, Runner
+from agents.lock import DirectoryLock
+from agents.published import Published, clock_us
 from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import gauge
 from flowmetrics.errors import FlowmetricsError, OperationError
@@ -23,18 +23,12 @@ from flowmetrics.exposition import Page
 from flowmetrics.instants import DAY_US, SECOND_US
 from flowmetrics.settings import fingerprint
 from flowmetrics.sources.cloudevents import CloudEvents
-from flowmetrics.steps.read import Points
 
 PUBLISH_SECONDS_MIN: Final = 0.2
 """At most this often is everything read and rendered, so that reading takes a fifth of a core at the most."""
 PUBLISH_SECONDS_MAX: Final = 1.0
 """At least this often, because ages grow while no event arrives."""
 DRAIN_SECONDS_MAX: Final = 6.0
-
-
-def clock_us() -> int:
-    """The wall clock."""
-    return time.time_ns() // 1000
 
 
 def open_runner(configuration: Configuration, journal: Journal, now: int) -> Runner:
@@ -45,18 +39,6 @@ def open_runner(configuration: Configuration, journal: Journal, now: int) -> Run
 def directory_of(broker: str) -> Path:
     """The data directory that `broker: local://…` names."""
     return Path(broker.removeprefix("local://"))
-
-
-@dataclass
-class Published:
-    """What the process shows: the rendered page, and whether it may be trusted."""
-
-    page: bytes = b""
-    version: int = 0
-    ready: bool = False
-    reason: str = "starting: the state is being read"
-    listeners: list[Callable[[int, Points], None]] = field(default_factory=list)
-    """Called from the engine's thread with each reading: instant and points."""
 
 
 class Engine:

@@ -10,13 +10,13 @@ import queue
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from agents.local.journal import Journal
+from agents.receipts import Busy, Receipt
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError, OperationError, Reason, Rejection
 from flowmetrics.source import Timed
@@ -28,18 +28,6 @@ WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 
 GROUP_BYTES_MAX: Final = 8 * 1024 * 1024
 """Bytes written in one transaction, so that the first of a group does not wait for too many others."""
-
-
-@dataclass(slots=True)
-class Receipt:
-    """What became of a request: how many events are in the log, and which were refused (index, rejection)."""
-
-    accepted: int = 0
-    rejected: list[tuple[int, Rejection]] = field(default_factory=list)
-
-
-class Busy(Exception):  # noqa: N818 - a state of the intake, not an error of anybody
-    """Too much waits; come back later."""
 
 
 class Intake:
@@ -156,7 +144,7 @@ def pseudonyms_of(configuration: Configuration, journal: Journal) -> Pseudonyms 
     stored = journal.meta("pseudonyms")
     mark, before = pseudonyms.mark if pseudonyms else "", msgspec.msgpack.decode(stored, type=str) if stored else ""
     if mark != before:
-        if before or not journal.untouched:
+        if not journal.untouched:
             raise ConfigurationError(
                 f"{journal.path} was written under {'another' if before else 'no'} privacy.pseudonym_key_file; restore "
                 "what it was, or name another directory under broker and import the events into it"

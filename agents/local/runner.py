@@ -10,14 +10,14 @@ Nothing here computes a KPI; nothing in the steps knows of the journal, threads 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice, pairwise
 from operator import itemgetter
 from typing import Final, TypeVar
 
 import msgspec
 
-from agents.local.histories import HotHistories
+from agents.histories import HotHistories
 from agents.local.journal import Checkpoint, Journal
 from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
 from flowmetrics.engine_metrics import EngineCounters
@@ -168,31 +168,40 @@ class Runner:
         if next(self._erasing, False):
             return True
         self._erasing = None
-        return False
+        return self._to_erase
 
     def _erase(self) -> Iterator[bool]:
-        """Look through what was taken, and what was refused: a portion each time. A crash repeats it."""
+        """Look through what was taken, held and refused: a portion each time. A crash only repeats it."""
         rows, end = self.journal.erased(), self.position
-        for start, until in pairwise([*sorted({swept for _, _, swept in rows}), end]):
-            erased = _erased_persons((key, at) for key, at, swept in rows if swept <= start)
-            while portion := self.journal.bodies(start, min(until, end), ERASE_BYTES):
+        if not rows:
+            return
+        yield from self._erase_taken(rows, end)
+        erased = _erased_persons(rows)
+        yield from self._erase_refused(erased)
+        held = self.journal.held(FAR_FUTURE)
+        with self.journal.checkpoint() as checkpoint:
+            checkpoint.release([number for number, _, body in held if erased.tells(body)])
+            checkpoint.swept([(key, until) for key, until, _ in rows], end)
+        self.journal.fold()
+
+    def _erase_taken(self, rows: Sequence[tuple[str, int, int]], end: int) -> Iterator[bool]:
+        """Put empty lines into the log up to `end`; from where each person was looked for last."""
+        for start, stop in pairwise([*sorted({swept for _, _, swept in rows}), end]):
+            erased = _erased_persons([row for row in rows if row[2] <= start])
+            while portion := self.journal.bodies(start, min(stop, end), ERASE_BYTES):
                 blanked = [(first, kept) for first, _, body in portion if (kept := erased.blanked(body)) != body]
                 if blanked:
                     with self.journal.checkpoint() as checkpoint:
                         checkpoint.blank(blanked)
                 start = portion[-1][0] + portion[-1][1]
                 yield True
-        if rows:
-            erased, number = _erased_persons((key, at) for key, at, _ in rows), 0
-            while refused := self.journal.refused(number, ERASE_BYTES):
-                self.journal.drop_rejected([number for number, at, body in refused if erased.names(body, at)])
-                number = refused[-1][0]
-                yield True
-            held = self.journal.held(FAR_FUTURE)
-            with self.journal.checkpoint() as checkpoint:
-                checkpoint.release([number for number, _, body in held if erased.tells(body)])
-                checkpoint.swept([(key, at) for key, at, _ in rows], end)
-            self.journal.fold()
+
+    def _erase_refused(self, erased: Erased) -> Iterator[bool]:
+        last = 0
+        while portion := self.journal.refused(last, ERASE_BYTES):
+            self.journal.drop_rejected([number for number, at, body in portion if erased.names(body, at)])
+            last = portion[-1][0]
+            yield True
 
     def _erased(self, keys: Iterable[str]) -> list[tuple[str, int]]:
         """Those among some entities who are erased persons, and up to which instant."""
@@ -311,8 +320,8 @@ class Runner:
 _CUSTOMERS: Final = CUSTOMER.key("")
 
 
-def _erased_persons(rows: Iterable[tuple[str, int]]) -> Erased:
-    return Erased({key.removeprefix(_CUSTOMERS): at for key, at in rows})
+def _erased_persons(rows: Iterable[tuple[str, int, int]]) -> Erased:
+    return Erased({key.removeprefix(_CUSTOMERS): until for key, until, _ in rows})
 
 
 def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from flowmetrics.configuration import label_of
+from flowmetrics.configuration import ALL, label_of
 from flowmetrics.entities.request import REQUEST, RequestStory, Resolution
 from flowmetrics.entity import Place
 from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit
-from flowmetrics.readings import count_per_window, level, percentiles_per_window
+from flowmetrics.readings import count_per_window, declared_labels, level, percentiles_per_window
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import duration_bin
 
@@ -59,6 +59,20 @@ def _read_resolution(view: View) -> Iterator[Point]:
             yield Point((channel, kind, window, percentile), point.value, point.samples, point.lower, point.upper)
 
 
+def _read_open(view: View) -> Iterator[Point]:
+    """Open requests by channel; zero where all are resolved.
+
+    Once channels are folded only the total shows such a zero: among the others may be open ones of that channel.
+    """
+    series, labels_max = view.panes.get(OPEN.name, {}), view.configuration.labels_max
+    folded = len(series) >= labels_max and (view.configuration.labels_overflow,) in series
+    resolved = view.counts(RESOLVED.name, view.horizon, total=0)
+    shown = [labels for labels in resolved if not folded or labels == (ALL,)]
+    zeros = dict.fromkeys([*declared_labels(view, OPEN), *shown], 0)
+    for labels, n in {**zeros, **view.counts(OPEN.name, view.horizon, total=0)}.items():
+        yield Point(labels, float(n), n)
+
+
 _TICKET: Final = (
     ("2025-03-01T08:00:00Z", "request request=R-1 value_stream=shop state=Open channel=email"),
     ("2025-03-01T10:00:00Z", "request request=R-1 value_stream=shop state=Solved"),
@@ -101,15 +115,16 @@ REQUEST_KPIS: Final = (
         suffix="",
         better=Better.LOWER,
         labels=("channel",),
-        measures=(OPEN,),
-        reading=level(OPEN),
+        measures=(OPEN, RESOLVED),
+        reading=_read_open,
         alert=DriftAlert("Look which channel grew, and whether requests_resolved fell with it.", 0.3),
         example=Example(
-            "One request is open, by phone.",
+            "One request is open, by phone; the one by email is solved.",
             _TICKET,
             _AT,
             {
                 'flowmetrics_requests_open{value_stream="shop",channel="phone"}': 1,
+                'flowmetrics_requests_open{value_stream="shop",channel="email"}': 0,
                 'flowmetrics_requests_open{value_stream="shop",channel="all"}': 1,
             },
         ),

@@ -8,7 +8,7 @@ Admission is stored and never freed, so that what was added under one label is t
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from flowmetrics.configuration import ALL, Configuration
@@ -25,10 +25,21 @@ DROPPED: Final = -1
 
 
 class Tally:
-    """The panes of every series; `pane` is where windows end and never goes back."""
+    """The panes of every series; `pane` is where windows end and never goes back.
 
-    def __init__(self, configuration: Configuration, kpis: Iterable[Kpi], table: SeriesTable, now: int = 0) -> None:
+    `owns` says of a declared value stream whether it is shown here, or in another partition.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        kpis: Iterable[Kpi],
+        table: SeriesTable,
+        now: int = 0,
+        owns: Callable[[str], bool] = lambda stream: True,
+    ) -> None:
         self._configuration = configuration
+        self._declared = [stream for stream in configuration.declared_streams if owns(stream)]
         self._table = table
         self._distinct = {m.name for kpi in kpis for m in kpi.measures if m.distinct}
         self.day_panes = DAY_US // configuration.resolution_us
@@ -73,7 +84,7 @@ class Tally:
 
     def value_streams(self) -> list[str]:
         """The value streams that have series or are declared, sorted."""
-        return sorted({*self.streams, *self._configuration.declared_streams})
+        return sorted({*self.streams, *self._declared})
 
     def segment(self, value_stream: str, day: int) -> dict[int, dict[int, int]]:
         """The cells of one value stream and day, by series number: the unit in which panes are stored."""

@@ -18,7 +18,7 @@ from engine import COMMAND, EngineProcess, Event, Finished, command, done, free_
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from agents import commands
-from agents.local.lock import DirectoryLock
+from agents.lock import DirectoryLock
 from flowmetrics import __version__
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError

@@ -6,12 +6,26 @@ Each fails if its rule were broken; the number in its docstring is that of the r
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from worlds import DAY, HOUR, MINUTE, Event, line, text
+from stories import (
+    PLAIN,
+    SHORT,
+    STATES,
+    T,
+    activity,
+    answer,
+    at,
+    customer,
+    item,
+    live,
+    request,
+    same_in_any_order,
+    told,
+)
+from worlds import DAY, HOUR, MINUTE, Event, line
 
 from flowmetrics.configuration import Configuration, ValueStream
 from flowmetrics.errors import Reason, Rejection
@@ -19,110 +33,6 @@ from flowmetrics.instants import parse_instant
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.testing import Driver
 from flowmetrics.windowing.bins import Ranked
-
-T = parse_instant("2025-03-04T10:00:00Z")
-"""A Tuesday; every instant below is counted from here."""
-
-STATES = {
-    "new": ("Backlog",),
-    "waiting": ("Ready",),
-    "active": ("Doing",),
-    "done": ("Done", "Closed"),
-    "cancelled": ("Cancelled",),
-    "ignore": ("Parked",),
-    "note": ("Commented",),
-}
-OTHER_STATES = {"new": ("Backlog",), "active": ("Ready",), "done": ("Doing",), "waiting": ("Done",)}
-PLAIN = Configuration(
-    windows_us=(HOUR, DAY, 30 * DAY),
-    value_streams=(("other", ValueStream(states=OTHER_STATES)), ("*", ValueStream(states=STATES))),
-)
-SHORT = Configuration(value_streams=PLAIN.value_streams, horizon_us=60 * DAY)
-
-_numbers = itertools.count()
-
-
-def told(kind: str, after: int, *, id: str | None = None, sequence: int | str | None = None, **data: Any) -> Event:  # noqa: A002
-    """An event `after` microseconds from T; `stream` is the value stream, "shop" unless said."""
-    stream = data.pop("stream", "shop")
-    return {
-        "specversion": "1.0",
-        "id": id or str(next(_numbers)),
-        "source": data.pop("source", "s"),
-        "type": f"flowmetrics.{kind}.v1",
-        "time": text(T + after),
-        **({} if sequence is None else {"sequence": sequence}),
-        "data": {**({} if kind == "erase" or stream is None else {"value_stream": stream}), **data},
-    }
-
-
-def item(after: int, state: str, name: str = "I", **more: Any) -> Event:
-    return told("item", after, item=name, state=state, **more)
-
-
-def request(after: int, state: str, name: str = "R", **more: Any) -> Event:
-    return told("request", after, request=name, state=state, **more)
-
-
-def activity(after: int, who: str = "ann", **more: Any) -> Event:
-    return told("activity", after, customer=who, **more)
-
-
-def customer(after: int, who: str = "ann", **more: Any) -> Event:
-    return told("customer", after, customer=who, **{"stream": None, **more})
-
-
-def answer(after: int, score: int, who: str = "ann", **more: Any) -> Event:
-    return told("response", after, respondent=who, survey="nps", score=score, **more)
-
-
-class Page(dict[str, float]):
-    """What is published, by KPI and label values: `page("flow_velocity", "all", "1h")` is of value stream "shop"."""
-
-    def __call__(self, kpi: str, *labels: str, stream: str = "shop") -> float | None:
-        """The value of a KPI under these label values; None where there is none."""
-        found = [
-            value
-            for name, value in self.items()
-            if re.fullmatch(f"flowmetrics_{kpi}(_seconds|_items|_ratio)?", name.partition("{")[0])
-            and re.findall('="(.*?)"', name) == [stream, *labels]
-        ]
-        assert len(found) <= 1, found
-        return found[0] if found else None
-
-    def count(self, kpi: str, *labels: str, stream: str = "shop") -> float:
-        """The value of a count that may be absent, which says that there is nothing in its value stream."""
-        return self(kpi, *labels, stream=stream) or 0
-
-
-def at(after: int, *batches: Sequence[Event], configuration: Configuration = PLAIN) -> Page:
-    """What is published `after` T, when the batches came in one by one, all before that instant."""
-    driver = Driver(configuration)
-    for batch in batches:
-        driver.deliver([line(event) for event in batch])
-        assert not driver.rejected
-    driver.advance(T + after)
-    return Page((name, value) for name, value in driver.values().items() if "_kpi_" not in name)
-
-
-def live(*happens: Event | int, configuration: Configuration = PLAIN) -> Page:
-    """What is published at the end, when events come in one by one while the clock moves; a number is an instant."""
-    driver = Driver(configuration, T)
-    for one in happens:
-        if isinstance(one, int):
-            driver.advance(T + one)
-        else:
-            driver.deliver([line(one)])
-    assert not driver.rejected
-    return Page((name, value) for name, value in driver.values().items() if "_kpi_" not in name)
-
-
-def same_in_any_order(after: int, events: Sequence[Event], configuration: Configuration = PLAIN) -> Page:
-    """What is published, once it is sure that it is the same for every order of arrival."""
-    first, *others = [live(after, *order, configuration=configuration) for order in itertools.permutations(events)]
-    assert all(page == first for page in others)
-    return first
-
 
 # --- 1: facts ahead of now ----------------------------------------------------------------------------------------
 
@@ -143,6 +53,19 @@ def test_a_reopen_ahead_of_now_does_not_take_back_a_completion() -> None:
 def test_an_answer_ahead_of_now_does_not_replace_the_one_before_it() -> None:
     """Rule 1."""
     assert at(MINUTE, [answer(0, 10), answer(HOUR, 0)])("nps_score", "all", "all", "1h") == 100
+
+
+def test_a_clock_that_steps_back_changes_no_window() -> None:
+    """Rule 1: the instant of a reading never goes back."""
+    driver = Driver(PLAIN)
+    driver.deliver([line(one) for one in (item(0, "Done"), item(30 * MINUTE, "Done", "J"), activity(0))])
+    driver.advance(T + HOUR)
+    values = driver.values()
+    driver.tally.advance(T)
+    assert driver.values() == values
+    driver.advance(T + HOUR)
+    driver.deliver([line(item(40 * MINUTE, "Done", "K"))])
+    assert driver.values()['flowmetrics_flow_velocity_items{value_stream="shop",item_type="all",window="1h"}'] == 2
 
 
 # --- 2: one person under several keys -----------------------------------------------------------------------------
@@ -220,6 +143,21 @@ def test_a_redelivered_item_is_not_in_the_load_twice_however_late() -> None:
     ready = item(0, "Ready")
     page = live(ready, DAY, ready, 61 * DAY, ready, 200 * DAY, ready, configuration=SHORT)
     assert page.count("flow_load", "all", "waiting") == 0
+
+
+def test_panes_that_are_dropped_were_read_by_nothing() -> None:
+    """Rule 3a: at the edge of the horizon too; and what is dropped is gone."""
+    events = [item(day * DAY + HOUR, "Done", str(day)) for day in range(70)] + [item(DAY, "Ready", "open")]
+    keeping, dropping = Driver(SHORT), Driver(SHORT)
+    for driver in (keeping, dropping):
+        driver.deliver([line(event) for event in events])
+    for after in (DAY, 60 * DAY, 60 * DAY + HOUR, 61 * DAY - MINUTE, 61 * DAY, 70 * DAY, 100 * DAY, 131 * DAY):
+        for driver in (keeping, dropping):
+            driver.advance(T + after)
+        dropping.tally.forget()
+        assert dropping.values() == keeping.values()
+    assert keeping.tally.cells()
+    assert not dropping.tally.cells()
 
 
 def test_an_item_silent_for_longer_than_the_horizon_and_what_is_ahead_begins_anew() -> None:
@@ -432,7 +370,7 @@ def test_labels_that_come_and_go_over_the_budget_leave_nothing_behind() -> None:
     solved = [request(MINUTE, "Done", name) for name in "xyz"]
     for events in itertools.permutations([*opened, *solved]):
         page = live(HOUR, *events, configuration=tight)
-        assert [value for name, value in page.items() if name.startswith("flowmetrics_requests_open")] in ([], [0])
+        assert {value for name, value in page.items() if name.startswith("flowmetrics_requests_open")} == {0}
         assert page("requests_resolved", "all", "1d") == 3
 
 
@@ -454,6 +392,48 @@ def test_distinct_people_are_never_added_up_in_an_overflow_label() -> None:
     assert page("active_users", "1d") == 1
 
 
+def test_a_label_told_as_the_word_for_the_total_does_not_stand_in_its_place() -> None:
+    """Rule 9: contract section 4 keeps "all" for the total of channels, segments and touchpoints."""
+    page = at(HOUR, [request(0, "Ready", name, channel=name) for name in ("all", "web")])
+    assert [page("requests_open", channel) for channel in ("all", "all_", "web")] == [2, 1, 1]
+    page = at(2 * HOUR, [request(0, "Ready", "R", channel="all"), request(HOUR + 1, "Done", "R")])
+    assert [page("requests_resolved", channel, "1h") for channel in ("all", "all_")] == [1, 1]
+    told_all = {"segment": "all", "stream": "shop"}
+    reached = [customer(0, milestone=name, **told_all) for name in ("signed_up", "value_reached")]
+    others = [customer(0, "bob", milestone="signed_up", stream="shop")]
+    page = at(7 * DAY, [*reached, *others])
+    assert [page("value_reached", segment, "7d") for segment in ("all", "all_", "none")] == [0.5, 1, 0]
+    assert page("time_to_value", "all_", "30d", "p50") == page("time_to_value", "all", "30d", "p50") == 0
+    answers = [answer(0, 10, touchpoint="all", segment="all"), answer(MINUTE, 0, touchpoint="u")]
+    page = at(HOUR, answers)
+    assert [page("nps_score", touchpoint, "all", "1d") for touchpoint in ("all", "all_", "u")] == [-100, 100, -100]
+    assert page("nps_responses", "all_", "all_", "1d") == 1
+
+
+def test_an_empty_label_is_one_that_was_not_said() -> None:
+    """Rule 9: and takes back one that was; a feature without a name is none."""
+    page = at(HOUR, [request(0, "Ready", channel=""), request(0, "Ready", "Q", channel="web")])
+    assert [page("requests_open", channel) for channel in ("none", "web")] == [1, 1]
+    page = at(HOUR, [request(0, "Ready", channel="web"), request(0, "Ready", channel="", sequence=1)])
+    assert [page("requests_open", channel) for channel in ("none", "web")] == [1, None]
+    page = at(HOUR, [answer(0, 10, touchpoint="", segment=""), activity(0, feature="")])
+    assert page("nps_responses", "none", "none", "1d") == 1
+    assert not [name for name in page if "feature=" in name]
+    milestones = [customer(0, milestone=name, stream="", segment="") for name in ("signed_up", "value_reached")]
+    assert at(HOUR, milestones)("time_to_value", "none", "1d", "p50", stream="none") == 0
+    assert at(HOUR, [*milestones, activity(0)])("time_to_value", "none", "1d", "p50") == 0
+
+
+def test_a_label_too_long_is_cut() -> None:
+    """Rule 9: a stack trace sent as a channel cannot fill the page; what begins alike is then one."""
+    for tail in ("", "y", "yz", "y" * 10_000):
+        page = at(HOUR, [request(0, "Ready", channel="x" * 128 + tail), request(0, "Ready", "Q", channel="x" * 128)])
+        assert page("requests_open", "x" * 128) == 2
+    page = at(HOUR, [item(0, "Doing", stream="x" * 200), activity(0, stream="x" * 200, feature="f" * 200)])
+    assert page("flow_load", "all", "active", stream="x" * 128) == 1
+    assert page("adopted_users", "f" * 128, "1d", stream="x" * 128) == 1
+
+
 def test_which_zeros_are_shown_does_not_depend_on_batches() -> None:
     """Rule 10: a type that was corrected at once leaves no series, in two batches as in one."""
     first, second = item(0, "Done", item_type="zzz"), item(0, "Done", item_type="Bug", sequence=1)
@@ -473,6 +453,31 @@ def test_a_value_stream_with_work_in_progress_shows_zero_for_the_other_item_type
     assert page("flow_load", "defect", "waiting") == 0
     assert page("flow_load", "risk", "active") == 0
     assert page("flow_load", "all", "waiting") == 0
+
+
+def test_a_channel_whose_requests_are_all_resolved_has_none_open() -> None:
+    """Rule 10: zero, and not nothing, while what was resolved lies within the horizon."""
+    events = [request(0, "Ready", channel="web"), request(HOUR, "Done"), request(0, "Done", "Q", channel="email")]
+    for page in (at(HOUR, events, configuration=SHORT), live(0, *events, HOUR, configuration=SHORT)):
+        assert [page("requests_open", channel) for channel in ("all", "web", "email")] == [0, 0, 0]
+    page = at(61 * DAY, events, configuration=SHORT)
+    assert [page("requests_open", channel) for channel in ("all", "web", "email")] == [None, None, None]
+    page = at(2 * HOUR, [*events, request(2 * HOUR, "Cancelled", "Q")])
+    assert [page("requests_open", channel) for channel in ("all", "web", "email")] == [0, 0, None]
+
+
+def test_a_channel_that_is_folded_is_not_said_to_have_none_open() -> None:
+    """Rules 9 and 10: it may, among the others."""
+    tight = Configuration(value_streams=PLAIN.value_streams, labels_max=1)
+    solved = [request(0, "Ready", "Q", channel="y"), request(MINUTE, "Done", "Q")]
+    page = live(HOUR, request(0, "Ready", channel="x"), *solved, configuration=tight)
+    assert page("requests_resolved", "y", "1d") == 1
+    assert [page("requests_open", channel) for channel in ("all", "x", "y")] == [1, 1, None]
+    still = [request(0, "Ready", "P", channel="y"), request(0, "Ready", "O", channel="z")]
+    page = live(HOUR, request(0, "Ready", channel="x"), *solved, *still, configuration=tight)
+    assert [page("requests_open", channel) for channel in ("all", "x", "other", "y")] == [3, 1, 2, None]
+    page = live(HOUR, *solved, request(0, "Ready", channel="x"), request(HOUR, "Done"), configuration=tight)
+    assert page("requests_open", "all") == 0
 
 
 def test_a_milestone_told_of_no_value_stream_follows_the_person_to_their_first_activity() -> None:
@@ -512,6 +517,108 @@ def test_a_history_too_long_is_the_same_in_any_order() -> None:
     page = at(22 * HOUR, events)
     for order in (events[::-1], events[1::2] + events[::2], events[650:] + events[:650]):
         assert at(22 * HOUR, order) == at(22 * HOUR, *([event] for event in order)) == page
+
+
+def hours(make: Callable[..., Event], **fields: Sequence[Any]) -> list[Event]:
+    """Facts an hour apart; of each field the value of that hour."""
+    times = range(len(next(iter(fields.values()))))
+    return [make(n * HOUR, **{name: values[n] for name, values in fields.items()}) for n in times]
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "events", "shown", "hidden"),
+    [
+        pytest.param(
+            "transitions.FACTS_PER_HISTORY_MAX",
+            2,
+            hours(item, state=["Doing", "Parked", "Ready", "Parked", "Done"]),
+            {("flow_time", "all", "1d", "p50"): 4 * 3600, ("flow_efficiency", "all", "1d"): 1},
+            [],
+            id="facts of an item: the first half and the last stay",
+        ),
+        pytest.param(
+            "transitions.FACTS_PER_HISTORY_MAX",
+            4,
+            hours(request, state=["Ready", "Done", "Ready", "Ready", "Done"]),
+            {
+                ("request_resolution", "all", "first", "1d", "p50"): 3600,
+                ("request_resolution", "all", "full", "1d", "p50"): 4 * 3600,
+            },
+            [],
+            id="facts of a request: the first half and the last stay",
+        ),
+        pytest.param(
+            "customer.FEATURES_PER_CUSTOMER_MAX",
+            1,
+            hours(activity, feature=["f", "g", "f", "h"]),
+            {("adopted_users", "h", "1d"): 1},
+            [("adopted_users", "f", "1d"), ("adopted_users", "g", "1d")],
+            id="features: those used last stay",
+        ),
+        pytest.param(
+            "customer.SLOTS_PER_STREAM_MAX",
+            2,
+            [activity(day * DAY + hour * HOUR) for day, hour in ((0, 0), (1, 0), (1, 1), (2, 0))],
+            {("retention_ratio", "on", "d1"): 1, ("stickiness",): 2 / 30},
+            [],
+            id="slots: the latest stay",
+        ),
+        pytest.param(
+            "customer.ANSWERS_PER_SURVEY_MAX",
+            2,
+            [*(answer(n * HOUR, 3 * n) for n in range(4)), answer(0, 10, touchpoint="u")],
+            {("nps_score", "all", "all", "1d"): 100, ("nps_score", "u", "all", "1d"): 100},
+            [],
+            id="answers: the latest stay, of each touchpoint by itself",
+        ),
+        pytest.param(
+            "customer.MILESTONES_PER_NAME_MAX",
+            1,
+            [
+                *(customer(n * HOUR, milestone="signed_up", stream="shop") for n in (0, 1, 2)),
+                *(customer(n * HOUR, milestone="value_reached", stream="shop") for n in (3, 4)),
+            ],
+            {("time_to_value", "all", "1d", "p50"): 3 * 3600},
+            [],
+            id="milestones: the earliest stay",
+        ),
+    ],
+)
+def test_a_history_cut_at_its_limit_is_the_same_in_any_order(
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    most: int,
+    events: Sequence[Event],
+    shown: Mapping[tuple[str, ...], float],
+    hidden: Iterable[tuple[str, ...]],
+) -> None:
+    """Rule 12: limits as they are, but much lower."""
+    monkeypatch.setattr(f"flowmetrics.entities.{limit}", most)
+    page = same_in_any_order(3 * DAY if "retention_ratio" in str(shown) else 6 * HOUR, events)
+    assert {labels: page(*labels) for labels in shown} == pytest.approx(shown, rel=0.01)
+    assert {page(*labels) for labels in hidden} <= {None}
+
+
+@pytest.mark.parametrize(
+    ("limit", "what", "events"),
+    [
+        ("transitions.FACTS_PER_HISTORY_MAX", "facts", hours(item, state=["Doing", "Ready", "Done", "Doing"])),
+        ("transitions.FACTS_PER_HISTORY_MAX", "facts", hours(request, state=["Doing", "Ready", "Done", "Doing"])),
+        ("customer.FEATURES_PER_CUSTOMER_MAX", "features", hours(activity, feature=["f", "g", "h", "i"])),
+        ("customer.SLOTS_PER_STREAM_MAX", "slots", [activity(day * DAY) for day in range(4)]),
+        ("customer.SLOTS_PER_STREAM_MAX", "slots", [customer(day * DAY, plan=str(day)) for day in range(4)]),
+        ("customer.ANSWERS_PER_SURVEY_MAX", "answers", hours(answer, score=[1, 2, 3, 4])),
+    ],
+)
+def test_what_is_cut_from_a_history_is_counted(
+    monkeypatch: pytest.MonkeyPatch, limit: str, what: str, events: Sequence[Event]
+) -> None:
+    """Rule 12: four facts where two fit."""
+    monkeypatch.setattr(f"flowmetrics.entities.{limit}", 2)
+    for order in itertools.permutations(events):
+        driver = Driver(PLAIN, T + 4 * DAY)
+        told_so = [driver.source.read(line(event), T + 4 * DAY) for event in order]
+        assert driver.track(told_so, driver.histories).counted == {("histories_cut", what): 2}
 
 
 # --- 13, 14, 15: windows, panes, days -----------------------------------------------------------------------------
@@ -884,3 +991,14 @@ def test_an_erase_does_not_reach_an_id_that_is_linked_only_later() -> None:
     """Rule 18: links known at its time, no others."""
     events = [answer(0, 10, "b"), told("erase", HOUR, person="a"), customer(2 * HOUR, "a", aliases=["b"])]
     assert same_in_any_order(3 * HOUR, events)("nps_responses", "all", "all", "1d") == 1
+
+
+def test_an_erase_reaches_an_id_that_was_linked_before_and_is_linked_again_later() -> None:
+    """Rule 18: since when two were linked is asked, not when it was said last."""
+    events = [
+        answer(0, 10, "b"),
+        customer(0, "a", aliases=["b"]),
+        told("erase", HOUR, person="a"),
+        customer(2 * HOUR, "a", aliases=["b"]),
+    ]
+    assert same_in_any_order(3 * HOUR, events).count("nps_responses", "all", "all", "1d") == 0

@@ -5,17 +5,19 @@ against what was acknowledged. The judge sees the events, the configuration and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Final, TypeAlias
 
-from oracle import oracle
+import msgspec
+from oracle import PERSONAL, World, oracle
 from workload import Body
 
 from agents.local.journal import Journal
 from agents.local.runner import Runner
 from flowmetrics.configuration import Configuration
 from flowmetrics.families import Family
+from flowmetrics.instants import DAY_US
 from flowmetrics.testing import Driver, sample_text
 
 Values: TypeAlias = dict[str, float]
@@ -97,21 +99,73 @@ def check_books(runner: Runner) -> None:
         raise Wrong(f"audit: {difference.place}: called for {difference.called_for}, found {difference.found}")
 
 
-def check_log(journal: Journal, written: Sequence[tuple[Body, int]]) -> None:
-    """The log is what was acknowledged, in order, each once for each time; what was trimmed is its beginning."""
+class Erasures:
+    """Who is erased up to when, by brute force over every event that is known at an instant."""
+
+    def __init__(self, written: Sequence[tuple[Body, int]], now: int, configuration: Configuration) -> None:
+        self._erasures = World([body.event for body, _ in written], now, configuration).erasures
+
+    def cover(self, body: Body) -> bool:
+        """Whether an accepted event must go from the log."""
+        kind = body.event["type"].split(".")[1]
+        return kind in PERSONAL and any(
+            body.event["data"]["respondent" if kind == "response" else "customer"] in group
+            and (body.at <= at or (kind == "activity" and body.at // DAY_US == at // DAY_US))
+            for group, at in self._erasures
+        )
+
+    def may_cover(self, refused: bytes) -> bool:
+        """Whether a refused event may go."""
+        try:
+            told = msgspec.json.decode(refused)
+        except msgspec.DecodeError:
+            return False
+        data = told["data"] if isinstance(told, dict) else {}
+        named = {data.get("customer"), data.get("respondent"), *data.get("aliases", ())}
+        return any(named & group for group, _ in self._erasures)
+
+
+def check_log(journal: Journal, written: Sequence[tuple[Body, int]], erasures: Callable[[], Erasures]) -> int:
+    """The log is what was acknowledged, in order, each once for each time; what was trimmed is its beginning, and in
+    place of an event of an erased person there may be nothing. Returns for how many there is nothing."""
     held = [(line, at) for at, lines in journal.read(journal.first(), journal.end + 1) for line in lines]
-    told = [(one_line(body.line), at) for body, at in written[journal.first() :]]
-    if journal.end != len(written) or held != told:
+    kept = written[journal.first() :]
+    gone = [body for (line, _), (body, _) in zip(held, kept, strict=False) if not line]
+    told = [(line and one_line(body.line), at) for (line, _), (body, at) in zip(held, kept, strict=False)]
+    if journal.end != len(written) or len(held) != len(kept) or held != told:
         raise Wrong(
             f"the log holds {journal.first()} to {journal.end}, {len(held)} events; {len(written)} were acknowledged"
         )
+    if gone and not all(map(erasures().cover, gone)):
+        raise Wrong("an event is gone from the log whose person was not erased")
+    return len(gone)
 
 
-def check_refused(journal: Journal, refused: Sequence[tuple[str, bytes]]) -> None:
-    """What was refused can be read back, with its reason."""
+def check_erased(journal: Journal, written: Sequence[tuple[Body, int]], erasures: Erasures) -> None:
+    """Nothing is left in the log of those of whom the engine knows that they are erased."""
+    known = {key for key, _, _ in journal.erased()}
+    held = [line for _, lines in journal.read(journal.first(), journal.end + 1) for line in lines]
+    for line, (body, _) in zip(held, written[journal.first() :], strict=True):
+        told = body.event["data"]
+        who = f"customer:{told.get('customer') or told.get('respondent')}"
+        if line and who in known and erasures.cover(body):
+            raise Wrong(f"an event of an erased person is still in the log: {line!r}")
+
+
+def check_refused(
+    journal: Journal, refused: Sequence[tuple[str, bytes]], erasures: Callable[[], Erasures]
+) -> list[int]:
+    """What was refused can be read back, with its reason, unless it names somebody erased. Returns which can."""
     held = [(rejection.reason.value, body) for _, _, rejection, body in journal.rejected()]
-    if held != list(refused):
+    there: list[int] = []
+    for index, one in enumerate(refused):
+        if len(there) < len(held) and held[len(there)] == one:
+            there.append(index)
+        elif not erasures().may_cover(one[1]):
+            raise Wrong(f"an event that was refused as {one[0]} is gone")
+    if len(there) != len(held):
         raise Wrong(f"{len(held)} refused events can be read back, {len(refused)} were refused")
+    return there
 
 
 def one_line(body: bytes) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
-from judge import Values, Wrong, check_books, check_figures, check_log, check_refused
+from judge import Erasures, Values, Wrong, check_books, check_erased, check_figures, check_log, check_refused
 from plan import Plan, differences, read_otherwise, store_otherwise
 from process import Died, Process
 from workload import T0, Body, Workload
@@ -103,6 +103,7 @@ class Life:
     def _step(self) -> None:
         before = self.process.runner.position
         took = self.process.runner.step(self.clock)
+        self.process.runner.erase()
         self.process.remember(durable=False)
         self.marks["took what was held"] += took > self.process.runner.position - before
         self.note(f"took {took}")
@@ -132,9 +133,14 @@ class Life:
 
     def _forget(self) -> None:
         journal = self.process.journal
+        if self.rng.random() < 0.5:
+            self.settle()
         before, first = len(list(journal.keys())), journal.first()
         self.process.runner.forget()
         self.process.remember(durable=True)
+        while self.process.runner.erase():
+            pass
+        self.process.remember(durable=False)
         self.marks["forgot"] += len(list(journal.keys())) < before
         self.marks["trimmed"] += journal.first() > first
         self.note("forgot")
@@ -147,9 +153,10 @@ class Life:
         self.note(f"trimmed {gone}")
 
     def _pardon(self) -> None:
+        there = check_refused(self.process.journal, self.refused, self.erasures)
         numbers = [number for number, *_ in self.process.journal.rejected()]
-        gone = {index for index in range(len(numbers)) if self.rng.random() < 0.5}
-        self.process.journal.drop_rejected([numbers[index] for index in gone])
+        gone = {index: number for index, number in zip(there, numbers, strict=True) if self.rng.random() < 0.5}
+        self.process.journal.drop_rejected(gone.values())
         self.process.remember(durable=True)
         self.refused = [one for index, one in enumerate(self.refused) if index not in gone]
         self.note(f"pardoned {len(gone)}")
@@ -205,6 +212,15 @@ class Life:
         self.marks[otherwise.__name__] += self.configuration is not old
         self.note(f"reconfigured: {differences(old, self.configuration)}")
 
+    def erasures(self) -> Erasures:
+        """Who is erased by now."""
+        return Erasures(self.written, self.process.runner.now, self.configuration)
+
+    def erase(self) -> None:
+        """Look whether those are gone who are erased, once everything was taken."""
+        self._forget()
+        check_erased(self.process.journal, self.written, self.erasures())
+
     def judge(self, when: str) -> Values:
         process = self.process
         families = process.runner.families(self.clock)
@@ -212,8 +228,9 @@ class Life:
         brute_force = "brute_force" in self.plan.on
         shown = check_figures(families, known, process.runner.now, self.configuration, self.rng, brute_force)
         check_books(process.runner)
-        check_log(process.journal, self.written)
-        check_refused(process.journal, self.refused)
+        self.marks["erased"] += check_log(process.journal, self.written, self.erasures)
+        kept = check_refused(process.journal, self.refused, self.erasures)
+        self.marks["erased what was refused"] += len(self.refused) - len(kept)
         self.marks[f"judged when {when}"] += 1
         sum_of = zlib.crc32(repr(sorted(shown.items())).encode())
         self.note(f"judged when {when}: {len(shown)} figures of {len(known)} events, {sum_of:08x}")

@@ -102,7 +102,7 @@ def _often(on: frozenset[str]) -> dict[str, int]:
     optional = {
         "store": ("stores", 2),
         "glance": ("glances", 2),
-        "forget": ("forgets", 1),
+        "forget": ("forgets", 2),
         "trim": ("trims", 1),
         "pardon": ("pardons", 1),
         "rebuild": ("rebuilds", 2),

@@ -16,9 +16,10 @@ from pathlib import Path
 from random import Random
 from typing import Final, TypeAlias
 
-from agents.local.intake import Intake, Receipt
+from agents.local.intake import Intake
 from agents.local.journal import FILE, Fault, Journal
 from agents.local.runner import Runner
+from agents.receipts import Receipt
 from flowmetrics.configuration import Configuration
 from flowmetrics.settings import fingerprint
 from flowmetrics.sources.cloudevents import CloudEvents

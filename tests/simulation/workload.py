@@ -71,7 +71,7 @@ class Workload:
             "activity": (self._activity,) * 3,
             "customers": (self._customer, self._customer),
             "answers": (self._answer, self._answer),
-            "erasures": (self._erase,) if "customers" in on else (),
+            "erasures": (self._erase, self._erase) if "customers" in on else (),
             "others": (self._other,),
         }
         self._kinds = [kind for name, some in kinds.items() if name in on for kind in some] or [self._item]
@@ -125,19 +125,22 @@ class Workload:
     def _refused(self, clock: int) -> Body:
         rng = self._rng
         at = self._instant(clock)
-        good = self._told("item", {"item": "I1", "value_stream": "shop", "state": "Done"}, at)
+        item = "item", {"item": "I1", "value_stream": "shop", "state": "Done"}
+        activity = "activity", {"customer": f"a{at // GENERATION_US % 100:02}", "value_stream": "shop"}
+        kind, told = (item, activity)[self._number % 2]
+        good = self._told(kind, told, at)
         line, fault = rng.choice(
             (
                 (b'{"specversion":', "not_json"),
                 (b"[1]", "not_cloudevent"),
-                (good.line.replace(b"flowmetrics.item.v1", b"flowmetrics.thing.v1"), "unknown_type"),
-                (good.line.replace(b'"state"', b'"estate"'), "missing_field"),
+                (good.line.replace(f"flowmetrics.{kind}.v1".encode(), b"flowmetrics.thing.v1"), "unknown_type"),
+                (good.line.replace(b'"value_stream"', b'"value_dream"'), "missing_field"),
                 (good.line.replace(b"Z", b"", 1), "time_without_offset"),
-                (good.line.replace(b"I1", b"I" * 262_144), "too_large") if rng.random() < 0.1 else (b"", "not_json"),
+                (good.line.replace(b"shop", b"I" * 262_144), "too_large") if rng.random() < 0.1 else (b"", "not_json"),
             )
         )
         if rng.random() < 0.3:
-            return self._told("item", {"item": "I1", "value_stream": "shop", "state": "Done"}, clock + AHEAD_US + 1)
+            return self._told(kind, told, clock + AHEAD_US + 1)
         return Body(line, at, fault)
 
     def _instant(self, clock: int) -> int:

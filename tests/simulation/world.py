@@ -45,6 +45,7 @@ class World(Life):
         with (
             tempfile.TemporaryDirectory(dir=directory, prefix="flowmetrics-") as root,
             patch.object(runner_module, "BATCH_EVENTS_MAX", self.plan.batch_max),
+            patch.object(runner_module, "ERASE_BYTES", 1),
         ):
             self.process = Process(Path(root), self._parts, self.faults, "power_cuts" in self.plan.on)
             try:
@@ -75,10 +76,12 @@ class World(Life):
 
     def _aim(self) -> None:
         """At one of the next writes, or at the next of a name: the rare ones would seldom be hit else."""
-        rng, names = self.rng, sorted(self.faults.writes)
+        rng, writes = self.rng, self.faults.writes
+        names = sorted({*writes, *(["blank"] if {"forgets", "erasures"} <= self.plan.on else [])})
+        weights = [1 / (writes[name] or 5) for name in names]
         kind = rng.random()
         if kind < 0.3 and names:
-            self.faults.aim(rng.choice((1, 1, 2)), rng.choice(names))
+            self.faults.aim(rng.choice((1, 1, 2)), rng.choices(names, weights)[0])
         elif kind < 0.5:
             self.faults.aim(rng.choice((1, 2, 3)), "commit")
         else:
@@ -102,6 +105,8 @@ class World(Life):
         shown = self.judge("healed")
         if left := self.process.journal.held(2**62):
             raise Wrong(f"{len(left)} events are still held")
+        if "forgets" in self.plan.on:
+            self.erase()
         self.store()
         self.process.close()
         self.revive()

@@ -1,19 +1,31 @@
-"""The hot histories: as many as the configuration allows in memory, the rest in the journal."""
+"""The hot histories: as many as the configuration allows in memory, the rest in a store."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from typing import Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, Protocol
 
-from agents.local.journal import Journal
 from flowmetrics.entity import History
 from flowmetrics.steps.links import reach
 from flowmetrics.steps.stored import decode_history, encode_history
 from flowmetrics.steps.track import entity_of
 
 
+class HistoryStore(Protocol):
+    """Where histories are read from. Raises OperationError where it or what it holds is damaged."""
+
+    def histories(self, keys: Sequence[str]) -> Iterable[tuple[str, bytes]]:
+        """(key, history) of those that are stored."""
+        ...
+
+    def told(self) -> AbstractContextManager[None]:
+        """Whatever is found damaged inside is an OperationError that says what to do."""
+        ...
+
+
 class HotHistories(dict[str, History]):
-    """Histories by key; what is not in memory is read from the journal, and a key never seen gets a fresh one.
+    """Histories by key; what is not in memory is read from the store, and a key never seen gets a fresh one.
 
     Two generations bound the memory: when the young one is full it becomes the old one, and what is touched again
     comes back from there. A history counts once for every `ORDINARY_BYTES` of its stored form. What was changed must be
@@ -22,9 +34,9 @@ class HotHistories(dict[str, History]):
 
     ORDINARY_BYTES: Final = 512
 
-    def __init__(self, journal: Journal, most: int) -> None:
+    def __init__(self, store: HistoryStore, most: int) -> None:
         super().__init__()
-        self._journal = journal
+        self._store = store
         self._most = most
         self._old: dict[str, History] = {}
         self._weight = 0
@@ -47,8 +59,8 @@ class HotHistories(dict[str, History]):
                 wanted.append(key)
         self.hits += len(keys) - len(wanted)
         self.misses += len(wanted)
-        with self._journal.told():
-            for key, body in self._journal.histories(sorted(wanted)):
+        with self._store.told():
+            for key, body in self._store.histories(sorted(wanted)):
                 self[key] = decode_history(key, body)
                 self._weight += len(body) // self.ORDINARY_BYTES
         for key in wanted:
@@ -64,13 +76,13 @@ class HotHistories(dict[str, History]):
             self._weight = 0
 
     def forget(self) -> None:
-        """Let go of everything; the next reading is from the journal."""
+        """Let go of everything; the next reading is from the store."""
         self._old = {}
         self.clear()
         self._weight = 0
 
     def rows(self, keys: Iterable[str]) -> Iterator[tuple[str, int, bytes]]:
-        """Key, latest instant of all that were ever linked, and encoded history, as the journal stores them.
+        """Key, latest instant of all that were ever linked, and encoded history, as stores keep them.
 
         Who was linked is forgotten together: each may still read what the others know.
         """

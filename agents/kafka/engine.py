@@ -1,0 +1,178 @@
+"""The engine of one worker process, as its server sees it: intake, page, readiness; nothing shown is ever wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final
+
+from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError
+
+from agents.kafka.connection import Connection
+from agents.kafka.intake import KafkaIntake
+from agents.kafka.tallying import Tallying
+from agents.kafka.topics import prepare, topics_of
+from agents.kafka.tracking import Tracking
+from agents.kafka.worker import Unit, Worker
+from agents.lock import DirectoryLock
+from agents.published import Published, clock_us
+from flowmetrics.configuration import Configuration
+from flowmetrics.engine_metrics import EngineCounters, gauge
+from flowmetrics.errors import FlowmetricsError, OperationError
+from flowmetrics.exposition import Page
+from flowmetrics.families import Family
+from flowmetrics.instants import SECOND_US
+from flowmetrics.sources.cloudevents import CloudEvents
+from flowmetrics.steps.read import Points
+
+log = logging.getLogger(__name__)
+
+PUBLISH_SECONDS: Final = 0.25
+RETRY_SECONDS: Final = 1.0
+BEHIND_US_MAX: Final = 60 * SECOND_US
+"""A number is shown while every event that arrived up to so long ago is in it."""
+
+
+class KafkaEngine:
+    """Start it inside a running loop; `stop` leaves the group. `failure` is why it ended by itself."""
+
+    def __init__(self, configuration: Configuration, clock: Callable[[], int] = clock_us) -> None:
+        self._configuration = configuration
+        self._connection = Connection(configuration)
+        self._topics = topics_of(configuration)
+        self._clock = clock
+        self._folder = Path(configuration.kafka_store).resolve()
+        self._page = Page()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.published = Published(reason="starting: waiting for Kafka")
+        self.failure: FlowmetricsError | None = None
+        self.intake = KafkaIntake(self._connection, self._topics, CloudEvents(configuration.surveys), clock)
+        self._worker: Worker | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine still works."""
+        return self.failure is None
+
+    def serves(self, address: str) -> None:
+        """Nobody needs the address: commands reach Kafka themselves."""
+
+    def holding(self) -> DirectoryLock:
+        """The folder of the store, held against other workers. Raises OperationError."""
+        return DirectoryLock(self._folder, "run")
+
+    async def start(self) -> None:
+        """Begin; Kafka may still be away."""
+        self._tasks.append(asyncio.create_task(self._run()))
+
+    async def stop(self) -> None:
+        """Leave the group, and let go of everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._worker is not None:
+            await self._worker.app.stop()
+
+    async def _run(self) -> None:
+        try:
+            await self._wait_for_kafka()
+            name = f"{socket.gethostname()}{str(self._folder).replace('/', '-')}"
+            self._worker = Worker(self._configuration, self._connection, self._topics, self._folder, name, self._clock)
+            self._tasks.append(asyncio.create_task(self.intake.run()))
+            await self._worker.app.start()
+            while True:
+                await self._publish(self._worker)
+                await asyncio.sleep(PUBLISH_SECONDS)
+        except FlowmetricsError as error:
+            self.failure = error
+        except Exception as error:  # a bug must end the process, not leave a page that stands still
+            log.exception("the worker failed")
+            self.failure = OperationError(f"flowmetrics itself failed ({error!r}); nothing is lost: report it, restart")
+
+    async def _wait_for_kafka(self) -> None:
+        told = ""
+        while True:
+            try:
+                return await prepare(self._connection, self._configuration)
+            except AuthenticationFailedError as error:
+                raise OperationError(
+                    f"Kafka at {self._connection.brokers} refuses these credentials ({error}); "
+                    "look at kafka.user, kafka.password_file and kafka.mechanism"
+                ) from None
+            except (KafkaError, OSError) as error:
+                if (
+                    isinstance(error, KafkaError)
+                    and not error.retriable
+                    and not isinstance(error, KafkaConnectionError)
+                ):
+                    raise OperationError(f"Kafka at {self._connection.brokers} refuses: {error}") from None
+                reason = f"waiting for Kafka at {self._connection.brokers}: {error}"
+                if reason != told:
+                    log.warning("%s", reason)
+                told = self.published.reason = reason
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _publish(self, worker: Worker) -> None:
+        now, shown = self._clock(), self.published
+        units = list(worker.units.values())
+        families: list[list[Family]] = []
+        points: Points = {}
+        for unit in units:
+            if self._may_show(unit, now) and isinstance(unit.state, Tallying):
+                async with unit.busy:
+                    families.append(await asyncio.to_thread(unit.state.families, now))
+                    points.update(unit.state.read.latest)
+        shown.reason = self._reason(units)
+        shown.ready = not shown.reason
+        engine = self._engine_families(units, shown.ready)
+        page = await asyncio.to_thread(self._page.render, [*_merged(families), *engine])
+        if all(self._may_show(unit, now) for unit in worker.units.values() if unit.step == "tally" and unit.state):
+            shown.page = page
+        shown.version += 1
+        for listener in shown.listeners:
+            listener(now // SECOND_US, points)
+
+    def _may_show(self, unit: Unit, now: int) -> bool:
+        """Whether the series of a unit may be on the page: nobody else has them, and they are complete."""
+        state = unit.state
+        if unit.step != "tally" or not isinstance(state, Tallying) or not unit.caught_up:
+            return False
+        lease_s = self._configuration.kafka_session_us / SECOND_US / 2
+        return time.monotonic() - unit.proven < lease_s and state.complete_until() > now - BEHIND_US_MAX
+
+    def _reason(self, units: Iterable[Unit]) -> str:
+        """Why the worker is not ready; nothing when it is."""
+        units = list(units)
+        if not units:
+            return "no partitions are assigned yet"
+        behind = [unit for unit in units if not unit.caught_up]
+        if behind:
+            lag = sum(unit.lag for unit in behind)
+            recovering = [unit.name for unit in behind if unit.state is None]
+            return (
+                f"recovering {', '.join(recovering)}" if recovering else f"catching up: {lag} records are not counted"
+            )
+        return ""
+
+    def _engine_families(self, units: list[Unit], ready: bool) -> list[Family]:
+        families = [gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(ready)})]
+        lags: dict[tuple[str, ...], float] = {(unit.name,): float(unit.lag) for unit in units}
+        families.append(gauge("partition_lag_records", "Records that a partition has not taken.", ("unit",), lags))
+        counters = [unit.state.counters for unit in units if isinstance(unit.state, Tracking)]
+        waiting = sum(unit.lag for unit in units if unit.step == "track")
+        return [*families, *EngineCounters.together(counters).families(waiting)]
+
+
+def _merged(pages: Iterable[list[Family]]) -> list[Family]:
+    """Families of several partitions as one page: samples of one name together."""
+    merged: dict[str, Family] = {}
+    for page in pages:
+        for family in page:
+            held = merged.get(family.name)
+            samples = family.samples if held is None else (*held.samples, *family.samples)
+            merged[family.name] = Family(family.name, family.help, family.type, samples)
+    return list(merged.values())

@@ -1,0 +1,79 @@
+"""A partition's changelog as a local table: RocksDB filled up to an offset, so that only the rest must be read.
+
+It is a cache: whatever is in it is also on the changelog, and a folder that is lost or damaged is filled again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rocksdict import Options, Rdict, WriteBatch
+
+from flowmetrics.errors import OperationError
+
+_FILLED: Final = b"\1filled"
+"""Sorts before every other key, and none begins so."""
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.set_max_open_files(64)
+    options.set_write_buffer_size(16 * 1024 * 1024)
+    options.set_max_write_buffer_number(2)
+    options.set_keep_log_file_num(1)
+    return options
+
+
+class Store:
+    """The table of one changelog partition. What it holds follows the changelog and never runs ahead of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._db = Rdict(str(folder), options=_options())
+        except Exception:  # noqa: BLE001 - the library raises Exception itself; a cache that is damaged is made anew
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                self._db = Rdict(str(folder), options=_options())
+            except Exception as error:  # noqa: BLE001
+                raise OperationError(f"{folder} cannot be used as a store: {error}; free it or name another") from None
+
+    @property
+    def filled(self) -> int:
+        """The offset of the changelog up to which it is in here."""
+        stored = self._db.get(_FILLED)
+        return int(stored) if stored else 0
+
+    def fill(self, rows: Iterable[tuple[bytes, bytes | None]], filled: int) -> None:
+        """Take what the changelog says up to an offset, as one."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in rows:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        batch.put(_FILLED, b"%d" % filled)
+        self._db.write(batch)
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of keys, None where there is none."""
+        found: Any = self._db.get(list(keys))
+        return list(found)
+
+    def beginning(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Keys, without the prefix with which they begin, and values, in order."""
+        rows: Any = self._db.items(from_key=prefix)
+        for key, value in rows:
+            if not key.startswith(prefix):
+                return
+            yield key[len(prefix) :], value
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        with contextlib.suppress(Exception):
+            self._db.close()

@@ -1,0 +1,205 @@
+"""One partition of track on Kafka: events and letters in; changes, letters and its own changelog out, as one.
+
+key on the changelog     value
+h item:A-1               latest instant, history
+l customer:ann           what letters said of it last
+s 17                     series number 17
+w 4                      an event that waits for its time
+p                        position in events and links, clock, counters; ends each checkpoint
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+from aiokafka.structs import ConsumerRecord
+
+from agents.histories import HotHistories
+from agents.kafka.changelog import Record, Writer
+from agents.kafka.store import Store
+from agents.kafka.topics import Topics
+from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
+from flowmetrics.engine_metrics import EngineCounters
+from flowmetrics.errors import OperationError, Rejection
+from flowmetrics.instants import DAY_US
+from flowmetrics.limits import LATENESS_DAYS
+from flowmetrics.partition import Delivery, Opened, Partition, Taken
+from flowmetrics.routing import partition_of
+from flowmetrics.steps.letters import Sent
+from flowmetrics.steps.series import Series, SeriesTable
+
+HISTORY, LETTER, SERIES, WAITS, POSITION = b"h", b"l", b"s", b"w", b"p"
+ARRIVED: Final = "flowmetrics-arrived"
+"""Header of an event that was passed on: when it first arrived, in microseconds."""
+
+_NUMBER: Final = struct.Struct(">q")
+_encode: Final = msgspec.msgpack.Encoder().encode
+_SENT: Final = msgspec.msgpack.Decoder(Sent).decode
+_SERIES: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+
+
+class Position(msgspec.Struct, array_like=True):
+    """How far a partition of track has come; the offsets that it reads next."""
+
+    events: int = 0
+    links: int = 0
+    now: int = 0
+    counters: list[tuple[list[str], int]] = []
+
+
+class Changes(msgspec.Struct, array_like=True):
+    """What one checkpoint of track tells tally: up to which arrival all is in it, and the changes by series."""
+
+    partition: int
+    now: int
+    complete_until: int
+    series: list[tuple[Series, dict[int, int]]]
+
+
+class StoredHistories:
+    """The histories in a store, as the hot ones read them."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def histories(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        for key, value in zip(keys, self._store.get([HISTORY + key.encode() for key in keys]), strict=True):
+            if value is not None:
+                yield key, value[_NUMBER.size :]
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        try:
+            yield
+        except msgspec.MsgspecError as error:
+            raise OperationError(f"the store holds a damaged history ({error}); remove its folder") from error
+
+
+class Tracking:
+    """A partition of track that is ours, with its state read to the end of the changelog."""
+
+    def __init__(self, configuration: Configuration, topics: Topics, number: int, store: Store, writer: Writer) -> None:
+        self._configuration = configuration
+        self._topics = topics
+        self._number = number
+        self._store = store
+        self._writer = writer
+        stored = store.get([POSITION])[0]
+        self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position()
+        self.now = self.position.now
+        self.counters = EngineCounters(self.position.counters)
+        self.histories = HotHistories(StoredHistories(store), configuration.hot_entities_max)
+        self._sent = {key.decode(): _SENT(value) for key, value in store.beginning(LETTER)}
+        self._partition = Partition(
+            configuration,
+            (number, topics.partitions),
+            self.histories,
+            SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(SERIES)),
+            {_NUMBER.unpack(key)[0]: _delivery(value) for key, value in store.beginning(WAITS)},
+            self._sent,
+            self.counters,
+        )
+
+    async def take(
+        self,
+        events: Sequence[ConsumerRecord[bytes, bytes]],
+        links: Sequence[ConsumerRecord[bytes, bytes]],
+        now: int,
+        complete_until: int,
+    ) -> None:
+        """Take a batch and commit what follows from it. Raises Lost, and then this must be thrown away."""
+        self.now = max(now, self.now)
+        deliveries = [Delivery(_arrived_at(record), record.value or b"") for record in events]
+        letters = [(record.key.decode(), record.value) for record in links if record.key and record.value]
+        opened, taken = await asyncio.to_thread(self._compute, deliveries, letters)
+        if events:
+            self.position.events = events[-1].offset + 1
+        if links:
+            self.position.links = links[-1].offset + 1
+        await self._commit([*self._rows(opened, taken)], [*self._told(opened, taken, complete_until)])
+        self.histories.age()
+
+    def _compute(self, deliveries: Sequence[Delivery], letters: Sequence[tuple[str, bytes]]) -> tuple[Opened, Taken]:
+        opened = self._partition.open(deliveries, self.now)
+        self.histories.prefetch(opened.keys())
+        return opened, self._partition.take(opened, letters)
+
+    def _rows(self, opened: Opened, taken: Taken) -> Iterator[tuple[bytes, bytes | None]]:
+        for key, last_at, body in self.histories.rows(sorted(taken.dirty)):
+            yield HISTORY + key.encode(), _NUMBER.pack(last_at) + body
+        for key in sorted({letter.key for letter in taken.letters}):
+            yield LETTER + key.encode(), _encode(self._sent[key])
+        for number, series in self._partition.table.taken():
+            yield SERIES + _NUMBER.pack(number), _encode(series)
+        for number, delivery in opened.held.items():
+            yield WAITS + _NUMBER.pack(number), _NUMBER.pack(delivery.arrived_at) + delivery.body
+        for number in opened.released:
+            yield WAITS + _NUMBER.pack(number), None
+
+    def _told(self, opened: Opened, taken: Taken, complete_until: int) -> Iterator[Record]:
+        topics = self._topics
+        by_partition: dict[int, list[tuple[Series, dict[int, int]]]] = defaultdict(list)
+        for series, cells in taken.changes.items():
+            by_partition[partition_of(series[1].encode(), topics.partitions)].append((series, dict(cells)))
+        for number in range(topics.partitions):
+            changes = Changes(self._number, self.now, complete_until, by_partition.get(number, []))
+            yield Record(topics.changes, number, None, _encode(changes))
+        for letter in taken.letters:
+            yield Record(topics.links, letter.partition, letter.key.encode(), letter.body)
+        for number, key, delivery in opened.misplaced:
+            header = [(ARRIVED, b"%d" % delivery.arrived_at)]
+            yield Record(topics.events, number, key.encode(), delivery.body, header)
+        for rejection, delivery in opened.rejected:
+            yield rejected_record(topics, self._number, rejection, delivery)
+
+    async def _commit(self, rows: list[tuple[bytes, bytes | None]], told: list[Record]) -> None:
+        position = (POSITION, self._stored_position())
+        records = [Record(self._topics.track, self._number, key, value) for key, value in rows]
+        last = Record(self._topics.track, self._number, *position)
+        filled = await self._writer.commit([*told, *records], last)
+        self._store.fill([*rows, position], filled)
+
+    def _stored_position(self) -> bytes:
+        self.position.now = self.now
+        self.position.counters = self.counters.stored()
+        return _encode(self.position)
+
+    async def forget(self) -> None:
+        """Drop the histories that lie outside every reading."""
+        configuration = self._configuration
+        silent_us = 2 * configuration.horizon_us + CUSTOMER_AHEAD_US + LATENESS_DAYS * DAY_US
+        gone: list[tuple[bytes, bytes | None]] = [
+            (HISTORY + key, None)
+            for key, value in self._store.beginning(HISTORY)
+            if _NUMBER.unpack_from(value)[0] < self.now - silent_us
+        ]
+        if gone:
+            await self._commit(gone, [])
+            self.histories.forget()
+
+
+def rejected_record(topics: Topics, partition: int, rejection: Rejection, delivery: Delivery) -> Record:
+    """A refused event as the rejected topic keeps it."""
+    headers = [
+        ("reason", rejection.reason.value.encode()),
+        ("detail", rejection.detail.encode("utf-8", "replace")),
+        (ARRIVED, b"%d" % delivery.arrived_at),
+    ]
+    return Record(topics.rejected, partition, None, delivery.body[:256_000], headers)
+
+
+def _arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:
+    for name, value in record.headers:
+        if name == ARRIVED:
+            return int(value)
+    return int(record.timestamp) * 1000
+
+
+def _delivery(value: bytes) -> Delivery:
+    return Delivery(_NUMBER.unpack_from(value)[0], value[_NUMBER.size :])

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -214,11 +214,44 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             lag += max(0, ends[place] - await self._consumer.position(place))
         return lag
 
-    async def _do(self, unit: Unit, work: Awaitable[None]) -> None:
-        """Hand a batch to the agent of the unit, and wait until it is done."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        await self._channels[unit.name].put((work, done))
-        await done
+    async def _do(self, unit: Unit, work: Coroutine[Any, Any, None]) -> None:
+        """Hand a batch to the agent of the unit, and wait until it is done; it ends with whoever waits for it."""
+        batch = Batch(work)
+        await self._channels[unit.name].put(batch)
+        await batch.wait()
+
+
+class Batch:
+    """Work for an agent. It is over when the one who waits for it goes on, also when that one is cancelled."""
+
+    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+        self._work = work
+        self._begun: asyncio.Task[None] | None = None
+        self._dropped = False
+        self._over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Do it; what goes wrong is told to the one who waits."""
+        if self._dropped:
+            return
+        self._begun = asyncio.create_task(self._work)
+        await asyncio.wait([self._begun])
+        self._over.set()
+
+    async def wait(self) -> None:
+        """Wait for the end of the work. Raises what went wrong."""
+        try:
+            await self._over.wait()
+        except asyncio.CancelledError:
+            self._dropped = True
+            if self._begun is None:
+                self._work.close()
+            else:
+                self._begun.cancel()
+                await asyncio.wait([self._begun])
+            raise
+        assert self._begun is not None
+        self._begun.result()
 
 
 class _App(faust.App):
@@ -242,8 +275,8 @@ def _app(configuration: Configuration, connection: Connection, worker: Worker) -
     channels = {}
 
     async def work(batches: Any) -> None:
-        async for taken, done in batches:
-            await _settle(taken, done)
+        async for batch in batches:
+            await batch.run()
 
     for number in range(configuration.topics_partitions):
         for step in ("track", "tally"):
@@ -263,14 +296,3 @@ def _app(configuration: Configuration, connection: Connection, worker: Worker) -
             await worker.stop()
 
     return app, channels
-
-
-async def _settle(work: Awaitable[None], done: asyncio.Future[None]) -> None:
-    try:
-        await work
-    except Exception as error:  # noqa: BLE001 - whoever waits for the batch decides what to do
-        if not done.cancelled():
-            done.set_exception(error)
-    else:
-        if not done.cancelled():
-            done.set_result(None)

@@ -44,8 +44,8 @@ BATCH_EVENTS_MAX: Final = 10_000
 TALLY_STORE_US: Final = 5 * SECOND_US
 """How often panes are stored; what tally has not stored is read again from `changes` after a crash."""
 
-ERASE_BYTES: Final = 4 * 1024 * 1024
-"""How much of the log is looked through at a time for what is to be erased: some ten milliseconds."""
+ERASE_BYTES: Final = 1024 * 1024
+"""How much of the log is looked through at a time for what is to be erased: at most some thirty milliseconds."""
 
 T = TypeVar("T")
 

@@ -1,0 +1,227 @@
+"""Faults on a real broker while events flow: kills, pauses, workers that come and go; then the truth is asked for.
+
+    python tests/kafka/chaos.py --kills 50 --stops 20 --seed 1
+
+Events are written to the topic itself, some twice, some under no key. At every quiet moment all that the workers show
+together must be what the engine in memory says of the same events, which is held against brute force elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+
+sys.path.insert(0, str(Path(__file__).parent))
+from broker import Broker
+from fleet import SESSION_SECONDS, Fleet, fleet
+
+from flowmetrics.settings import read_settings
+from flowmetrics.testing import Driver
+
+SETTINGS: Final = "windows: [1h, 1d, 7d]\nhorizon: 60d\nvalue_streams: {shop: {}, '*': {}}\n"
+QUIET_SECONDS: Final = 90.0
+STATES: Final = ("Backlog", "Ready", "Doing", "Done", "Cancelled", "Doing", "Done")
+
+
+def draw(random: Random, number: int) -> dict[str, Any]:
+    """One event of a small company in the last three days."""
+    at = datetime.now(UTC) - timedelta(seconds=random.choice((5, 60, 3600, 86_400)) * random.random() * 3)
+    stream = random.choice(("shop", "help", "pay", "app"))
+    person = f"p{int(random.expovariate(1 / 150))}"
+    kind = random.choices(("item", "request", "activity", "customer", "response", "erase"), (30, 12, 45, 8, 8, 0.2))[0]
+    fields: dict[str, Any] = {
+        "item": lambda: {"item": f"i{random.randrange(number // 8 + 5)}", "state": random.choice(STATES),
+                         "item_type": random.choice(("Bug", "Story", "Chore"))},
+        "request": lambda: {"request": f"r{random.randrange(number // 20 + 3)}", "state": random.choice(STATES),
+                            "channel": random.choice(("email", "phone")),
+                            "duplicate_of": f"r{number // 100}" if random.random() < 0.05 else None},
+        "activity": lambda: {"customer": person, "feature": random.choice(("search", "cart"))},
+        "customer": lambda: {"customer": person, "segment": random.choice(("smb", "big")),
+                             "milestone": random.choice(("signed_up", "value_reached", None)),
+                             "aliases": [f"p{random.randrange(400)}"] if random.random() < 0.1 else None},
+        "response": lambda: {"respondent": person, "survey": "nps", "score": random.randrange(11), "touchpoint": "end"},
+        "erase": lambda: {"person": person},
+    }[kind]()  # fmt: skip
+    return {
+        "specversion": "1.0",
+        "id": str(number),
+        "source": "chaos",
+        "type": f"flowmetrics.{kind}.v1",
+        "time": at.isoformat(),
+        "data": {
+            **({} if kind == "erase" else {"value_stream": stream}),
+            **{k: v for k, v in fields.items() if v is not None},
+        },
+    }
+
+
+class Flow:
+    """Events at a rate, written by a thread until it is told to pause; `told` are all that Kafka has."""
+
+    def __init__(self, broker: str, random: Random, rate: float) -> None:
+        self._broker = broker
+        self._random = random
+        self._rate = rate
+        self.told: list[bytes] = []
+        self._flows = threading.Event()
+        self._rests = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._flows.set()
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Stop writing; what was begun is written."""
+        self._rests.clear()
+        self._flows.clear()
+        assert self._rests.wait(120), "the producer does not come to rest"
+
+    def go_on(self) -> None:
+        """Write again."""
+        self._flows.set()
+
+    def end(self) -> None:
+        """Stop for good."""
+        self._ended.set()
+        self._thread.join(30)
+
+    async def _run(self) -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=self._broker, acks="all", enable_idempotence=True, linger_ms=5)
+        await producer.start()
+        number, random = 0, self._random
+        while not self._ended.is_set():
+            if not self._flows.is_set():
+                await producer.flush()
+                self._rests.set()
+                await asyncio.sleep(0.05)
+                continue
+            begun, sent = time.monotonic(), []
+            for _ in range(max(1, int(self._rate / 20))):
+                number += 1
+                body = json.dumps(draw(random, number)).encode()
+                if self.told and random.random() < 0.1:
+                    body = random.choice(self.told)
+                key = None if random.random() < 0.5 else str(random.random()).encode()
+                sent.append(await producer.send("flowmetrics.events", body, key=key))
+                self.told.append(body)
+            await asyncio.gather(*sent)
+            await asyncio.sleep(max(0.0, 0.05 - (time.monotonic() - begun)))
+        await producer.stop()
+
+
+def expected(told: list[bytes], settings: str) -> tuple[dict[str, float], dict[str, float]]:
+    """What must be shown now: at the beginning and, one pane later, at the end of the look."""
+    driver = Driver(read_settings(settings, "flowmetrics.yaml"), time.time_ns() // 1000)
+    driver.deliver(dict.fromkeys(told))
+    assert not driver.rejected
+    driver.advance(time.time_ns() // 1000)
+    before = driver.values()
+    driver.advance(time.time_ns() // 1000 + 20_000_000)
+    return before, driver.values()
+
+
+def wrong(shown: dict[str, float], *truths: dict[str, float]) -> list[str]:
+    """What is shown and is in no truth, or in every truth and not shown."""
+    from fleet import KPI
+
+    names = {name for truth in truths for name in truth if KPI.match(name)} | shown.keys()
+    return [
+        f"{name}: shown {shown.get(name)}, true {[truth.get(name) for truth in truths]}"
+        for name in sorted(names)
+        if not any(_same(name, shown.get(name), truth.get(name)) for truth in truths)
+    ]
+
+
+def _same(name: str, shown: float | None, true: float | None) -> bool:
+    if shown is None or true is None:
+        return shown is true
+    slack = max(300.0, 0.011 * true) if "item_age" in name else 1e-9 * max(1.0, abs(true))
+    return abs(shown - true) <= slack
+
+
+def judge(workers: Fleet, flow: Flow, settings: str) -> int:
+    """Wait until everything shown is true; how many series that are. Fails after a while, and tells the first."""
+    flow.pause()
+    until, found = time.monotonic() + QUIET_SECONDS, ["nothing was asked"]
+    while time.monotonic() < until:
+        before, after = expected(flow.told, settings)
+        shown = workers.pages()
+        found = wrong(shown, before, after)
+        if not found:
+            flow.go_on()
+            return len(shown)
+        time.sleep(1)
+    raise AssertionError(f"{len(found)} series are wrong, such as {found[:5]}")
+
+
+def run(kills: int, stops: int, seed: int, size: int = 3, rate: float = 2000.0, quiet: int = 4) -> str:
+    """Faults in random order over a new broker; what was seen. Fails where a number is wrong."""
+    random = Random(seed)
+    with tempfile.TemporaryDirectory() as name:
+        broker = Broker(Path(name) / "broker")
+        broker.start()
+        begun = time.monotonic()
+        try:
+            with fleet(Path(name), broker.address, SETTINGS, size) as workers:
+                flow = Flow(broker.address, Random(seed + 1), rate)
+                flow.start()
+                faults = ["kill"] * kills + ["stop"] * stops
+                random.shuffle(faults)
+                series = 0
+                for number, fault in enumerate(faults):
+                    time.sleep(random.uniform(0.2, 3))
+                    _do(fault, workers, random)
+                    if number % quiet == quiet - 1:
+                        series = judge(workers, flow, SETTINGS)
+                        say(f"after {number + 1} faults: {series} series true, {len(flow.told)} events")
+                series = judge(workers, flow, SETTINGS)
+                flow.end()
+                seconds = time.monotonic() - begun
+                faults_told = f"{kills} kills, {stops} stops, seed {seed}, {seconds:.0f} s"
+                return f"{faults_told}: {series} series of {len(flow.told)} events, all true"
+        finally:
+            broker.stop()
+
+
+def _do(fault: str, workers: Fleet, random: Random) -> None:
+    number = random.randrange(len(workers.workers))
+    worker = workers.workers[number]
+    if fault == "kill":
+        worker.kill()
+        time.sleep(random.choice((0, 0, SESSION_SECONDS + 2)))
+        worker.spawn()
+        worker.listening()
+    else:
+        workers.stop(number)
+        time.sleep(SESSION_SECONDS + random.uniform(1, 4))
+        workers.go_on(number)
+
+
+def say(text: str) -> None:
+    """To standard output, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=8)
+    parser.add_argument("--stops", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=2000.0)
+    given = parser.parse_args()
+    say(run(given.kills, given.stops, given.seed, rate=given.rate))

@@ -1,0 +1,112 @@
+"""Workers as processes over one broker, and their pages as one: no series may be on two of them."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import urllib3
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
+from engine import EngineProcess, until
+
+SESSION_SECONDS: Final = 6
+"""The shortest that a broker allows by default."""
+
+
+class Worker(EngineProcess):
+    """`flowmetrics run` on Kafka, with a store of its own."""
+
+    broker = ""
+
+    def __init__(self, directory: Path, broker: str, settings: str) -> None:
+        self.broker = broker
+        super().__init__(directory, settings)
+
+    def configure(self, settings: str, listen: str = "127.0.0.1:0") -> None:
+        """Write the configuration; it counts from the next start."""
+        kafka = f"kafka: {{session: {SESSION_SECONDS}s, store: {self.directory / 'store'}}}\n"
+        self.config.write_text(f'broker: kafka://{self.broker}\nhttp: {{listen: "{listen}"}}\n{kafka}{settings}')
+
+    def series(self) -> dict[str, float]:
+        """The KPI series on its page, by name with labels; nothing where it does not answer."""
+        try:
+            text = self.get("/metrics").text
+        except urllib3.exceptions.HTTPError:
+            return {}
+        rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in rows if KPI.match(name)}
+
+
+KPI: Final = re.compile(
+    r"flowmetrics_(?!kpi_|engine_|build_|events_|event_|consumer_|last_|label_|unmapped|conflicting|histories_|partition_)"
+)
+
+
+class Fleet:
+    """Some workers over one broker; `settings` are those of all."""
+
+    def __init__(self, folder: Path, broker: str, settings: str) -> None:
+        self._folder = folder
+        self._broker = broker
+        self._settings = settings
+        self.workers: list[Worker] = []
+        self.stopped: set[int] = set()
+
+    def add(self) -> Worker:
+        """Start one more."""
+        worker = Worker(self._folder / f"worker-{len(self.workers)}", self._broker, self._settings)
+        self.workers.append(worker)
+        worker.spawn()
+        worker.listening()
+        return worker
+
+    def pages(self) -> dict[str, float]:
+        """All KPI series of workers that run. Fails where two show the same one."""
+        together: dict[str, float] = {}
+        for number, worker in enumerate(self.workers):
+            if worker.runs and number not in self.stopped:
+                page = worker.series()
+                twice = page.keys() & together.keys()
+                assert not twice, f"on two pages: {sorted(twice)[:5]}"
+                together |= page
+        return together
+
+    def ready(self, seconds: float = 60.0) -> None:
+        """Wait until every worker that runs is ready."""
+        for worker in self.workers:
+            if worker.runs:
+                until(lambda worker=worker: worker.get("/readyz").status == 200, "a worker is ready", seconds)
+
+    def stop(self, number: int) -> None:
+        """SIGSTOP."""
+        self.workers[number].signal(signal.SIGSTOP)
+        self.stopped.add(number)
+
+    def go_on(self, number: int) -> None:
+        """SIGCONT."""
+        self.stopped.discard(number)
+        self.workers[number].signal(signal.SIGCONT)
+
+    def end(self) -> None:
+        """Kill what runs."""
+        for worker in self.workers:
+            worker.kill()
+
+
+@contextmanager
+def fleet(folder: Path, broker: str, settings: str, size: int) -> Iterator[Fleet]:
+    """Some workers, ready at first, killed at the end."""
+    workers = Fleet(folder, broker, settings)
+    try:
+        for _ in range(size):
+            workers.add()
+        workers.ready()
+        yield workers
+    finally:
+        workers.end()

@@ -6,13 +6,18 @@ SEEDS ?= 1000
 BIN := $(VENV)/bin
 SOURCES := flowmetrics agents tests benchmarks
 
-.PHONY: help demo test check simulate lock format clean
+SEED ?= 1
+KILLS ?= 50
+STOPS ?= 20
+
+.PHONY: chaos help demo test check simulate lock format clean
 
 help:
 	@echo "make demo      a simulated company on http://localhost:8080; LISTEN=HOST:PORT for another place"
 	@echo "make test      every check and every test"
 	@echo "make check     formatting, types, import contracts, freshness of generated files"
 	@echo "make simulate  SEEDS=n  the simulator at any length"
+	@echo "make chaos     KILLS=n STOPS=n SEED=s  faults on a real Kafka"
 	@echo "make lock      renew requirements.lock after a change of pyproject.toml"
 
 demo: $(VENV)/run
@@ -30,6 +35,9 @@ check: $(VENV)/test
 
 simulate: $(VENV)/test
 	$(BIN)/python -m tests.simulation.run $(SEEDS)
+
+chaos: $(VENV)/test
+	$(BIN)/python tests/kafka/chaos.py --kills $(KILLS) --stops $(STOPS) --seed $(SEED)
 
 format: $(VENV)/test
 	$(BIN)/ruff format $(SOURCES)

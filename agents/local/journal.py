@@ -347,8 +347,8 @@ class Checkpoint:
         """
         done = [(position, key, until) for key, until in rows]
         self.write("swept", "UPDATE erased SET swept = ? WHERE key = ? AND until = ?", done)
-        forgotten = "swept AND NOT EXISTS (SELECT 1 FROM histories WHERE histories.key = erased.key)"
-        self.write("swept", f"DELETE FROM erased WHERE {forgotten}", [()])
+        remembered = "SELECT 1 FROM histories WHERE histories.key = erased.key"
+        self.write("swept", f"DELETE FROM erased WHERE NOT EXISTS ({remembered})", [()])
 
     def series(self, new: Iterable[tuple[int, Series]]) -> None:
         """Store new series numbers."""

@@ -179,7 +179,7 @@ def _instant(time: object) -> int | None:
     try:
         moment = msgspec.convert(time, datetime)
         return instant_of(moment)
-    except (msgspec.ValidationError, TypeError, OverflowError):  # TypeError: it has no offset
+    except (msgspec.ValidationError, TypeError):  # TypeError: it has no offset
         return None
 
 

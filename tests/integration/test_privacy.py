@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -301,7 +302,9 @@ def test_what_another_process_reads_keeps_nobody_waiting(tmp_path: Path) -> None
         take(runner, answer(HOUR, "ann"), erase(3 * HOUR, "ann"))
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM log").fetchall()
+        began = time.monotonic()
         sweep(runner)
+        assert time.monotonic() - began < 10
         assert log(runner)[0] == b""
         assert b"mark-of-ann" in on_disk(tmp_path)
         reader.execute("COMMIT")
@@ -434,6 +437,26 @@ def test_it_is_done_in_portions_between_which_events_are_taken(tmp_path: Path, m
         assert log(runner).count(b"") == 10
         sweep(runner)
         assert log(runner) == [*[b""] * 10, erase(3 * HOUR, "ann"), *[b""] * 11]
+
+
+def test_an_erasure_that_comes_while_another_is_carried_out_is_carried_out_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner_module, "ERASE_BYTES", 1)
+    with opened(tmp_path) as runner:
+        for at in (HOUR, 4 * HOUR):
+            take(runner, answer(at, "ann"))
+        take(runner, erase(3 * HOUR, "ann"))
+        runner.forget()
+        assert runner.erase()
+        take(runner, erase(5 * HOUR, "ann"))
+        while runner.erase():
+            pass
+        assert log(runner)[:2] == [b"", answer(4 * HOUR, "ann")]
+    with opened(tmp_path) as runner:
+        while runner.erase():
+            pass
+        assert log(runner)[:2] == [b"", b""]
 
 
 def test_without_an_erasure_nothing_is_looked_through(tmp_path: Path) -> None:

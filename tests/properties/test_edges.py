@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from flowmetrics.configuration import Configuration, ValueStream
 from flowmetrics.errors import Reason, Rejection
 from flowmetrics.instants import parse_instant
 from flowmetrics.sources.cloudevents import CloudEvents
+from flowmetrics.steps.audit import compare
 from flowmetrics.testing import Driver
 from flowmetrics.windowing.bins import Ranked
 
@@ -223,6 +225,16 @@ def test_what_is_no_longer_kept_of_a_customer_does_not_show_in_any_order() -> No
     assert page.count("retention_mature_users", "on", "d30") == 0
 
 
+def test_what_was_contributed_before_a_long_silence_is_taken_back_although_nothing_reads_it() -> None:
+    """Rule 4: what is kept as emitted is what the facts call for, whatever was told and wherever."""
+    before = [activity(0, stream="help"), activity(0), customer(0, milestone="signed_up"), answer(0, 9)]
+    for after in (activity(101 * DAY), customer(101 * DAY, plan="x"), answer(101 * DAY, 0)):
+        driver = Driver(SHORT, T + 101 * DAY)
+        for event in (*before, after):
+            driver.deliver([line(event)])
+        assert not list(compare(driver.histories, driver.histories, driver.track, driver.tally, driver.table, 0))
+
+
 # --- 5: what reduced customer histories must still do -------------------------------------------------------------
 
 
@@ -302,6 +314,15 @@ def test_adoption_never_exceeds_one_as_only_eligible_users_are_adopters() -> Non
     assert page("adopted_users", "search", "1d") == 1
     assert page("eligible_users", "search", "1d") == 2
     assert page("adoption_ratio", "search", "1d") == 0.5
+
+
+def test_who_is_eligible_was_heard_of_within_the_horizon_by_the_latest_word_in_any_order() -> None:
+    """Rule 5f: seats, active or not."""
+    rules = replace(SHORT, eligible={"search": {"plan": ("pro",)}})
+    events = [customer(0, plan="pro", stream="shop"), customer(50 * DAY, stream="shop"), customer(0, "bob", plan="pro")]
+    page = same_in_any_order(70 * DAY, [*events, customer(0, "eve", plan="pro", stream="shop")], rules)
+    assert page("eligible_users", "search", "1d") == 1
+    assert at(111 * DAY, events, configuration=rules)("eligible_users", "search", "1d") is None
 
 
 # --- 6, 7, 8: identity, acceptance, order -------------------------------------------------------------------------
@@ -884,6 +905,19 @@ def test_ages_are_exact_to_one_pane() -> None:
     for minutes in (0, 1, 5, 7, 60):
         age = at(HOUR, [item(HOUR - minutes * MINUTE, "Doing")])("item_age", "all", "p50")
         assert age == pytest.approx(minutes * 60, abs=300)
+
+
+def test_an_age_grows_by_the_second_also_where_nothing_happens() -> None:
+    """Rule 17: within a pane, between two readings."""
+    driver = Driver(PLAIN)
+    driver.deliver([line(item(0, "Doing"))])
+    ages = []
+    for second in (1, 2, 60):
+        driver.advance(T + HOUR + second * 1_000_000)
+        ages.append(
+            driver.values()['flowmetrics_item_age_seconds{value_stream="shop",item_type="all",percentile="p50"}']
+        )
+    assert [age - ages[0] for age in ages] == [0, 1, 59]
 
 
 def test_the_rank_of_a_percentile_is_an_integer() -> None:

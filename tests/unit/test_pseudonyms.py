@@ -128,6 +128,10 @@ def test_a_request_of_nobody_in_particular_stays_one() -> None:
         )
 
 
+def test_an_id_that_nobody_has_stays_refused() -> None:
+    assert json.loads(kept(event("customer", aliases=["bob", ""])))["data"]["aliases"] == [BOB, ""]
+
+
 def test_an_event_that_only_pseudonyms_make_too_large_is_refused() -> None:
     body = json.dumps(event("customer", aliases=["b"] * 12_000)).encode()
     assert len(body) < EVENT_BYTES_MAX

@@ -3,14 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 LISTEN ?= 127.0.0.1:8080
 SEEDS ?= 1000
+KILLS ?= 50
+STOPS ?= 20
+SEED ?= 1
 BIN := $(VENV)/bin
 SOURCES := flowmetrics agents tests benchmarks
 
-SEED ?= 1
-KILLS ?= 50
-STOPS ?= 20
-
-.PHONY: chaos help demo test check simulate lock format clean
+.PHONY: help demo test check simulate chaos lock format clean
 
 help:
 	@echo "make demo      a simulated company on http://localhost:8080; LISTEN=HOST:PORT for another place"

@@ -195,10 +195,12 @@ def rejected_record(topics: Topics, partition: int, rejection: Rejection, delive
 
 
 def _arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:
-    for name, value in record.headers:
-        if name == ARRIVED:
-            return int(value)
-    return int(record.timestamp) * 1000
+    if record.headers:
+        for name, value in record.headers:
+            if name == ARRIVED:
+                return int(value)
+    timestamp: int = record.timestamp
+    return timestamp * 1000
 
 
 def _delivery(value: bytes) -> Delivery:

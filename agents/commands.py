@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -159,6 +160,8 @@ def replay(
         readings = again.readings(_events(files, _mapping(mapping), progress))
         (json_lines if form == "json" else openmetrics)(readings, sys.stdout.buffer.write)
     _say(f"{again.taken} events read{refusals(again.rejected)}")
+    sys.stdout.flush()
+    os._exit(0)  # nothing is open any more, and taking millions of histories apart one by one takes half a second
 
 
 def audit(configuration: Configuration) -> None:

@@ -32,13 +32,14 @@ class Replay:
 
     def __init__(self, configuration: Configuration, ats: Sequence[str]) -> None:
         self._configuration = configuration
+        self._driver: Driver | None = None  # kept until the end: taking it apart costs time
         self._ats = sorted({(parse_instant(at), at) for at in ats})
         self.rejected: Counter[str] = Counter()
         self.taken = 0
 
     def readings(self, events: Iterable[bytes | Rejection]) -> Iterator[tuple[str, list[Family]]]:
         """(instant as given, families) in order of time."""
-        driver = Driver(self._configuration)
+        driver = self._driver = Driver(self._configuration)
         later: list[list[Timed]] = [[] for _ in self._ats]
         driver.advance(self._ats[0][0])
         for batch in self._batches(events, later):

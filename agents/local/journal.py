@@ -5,7 +5,8 @@ checkpoints. A checkpoint is one transaction of outputs, dirty state and positio
 because its input, the log, already has. WAL keeps the commits in order, so after a power cut the file is as it was
 after some checkpoint.
 
-    log        first offset, count, arrival stamp, events as lines         appended by intake, read by track
+    log        first offset, count, arrival stamp, events as lines         appended by intake, read by track;
+                                                                           an empty line: of an erased person
     histories  key, latest instant, facts and what they contributed
     held       accepted events ahead of now
     series     numbers of series; the number under which tally shows them
@@ -13,9 +14,9 @@ after some checkpoint.
     segments   panes of one value stream and day
     rejected   what was refused, and why
     erased     persons to be erased from the log: key, up to which instant, before which offset nothing is left
-    meta       position, clock, counters, fingerprints
+    meta       position, clock, counters, fingerprints, which key makes the pseudonyms
 
-What is deleted is overwritten (secure_delete), so nothing of an erased person stays in the free space of the file.
+What is deleted is overwritten (secure_delete), because it may be what an erased person did.
 """
 
 from __future__ import annotations

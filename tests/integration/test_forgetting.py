@@ -136,14 +136,18 @@ def test_the_silent_head_of_a_group_is_remembered_while_anyone_of_the_group_is_a
         assert not list(runner.audit())
 
 
-def test_a_group_is_forgotten_when_all_of_it_was_silent_for_long_and_not_before(tmp_path: Path) -> None:
+def test_who_was_heard_of_is_remembered_and_a_group_while_any_of_it_was(tmp_path: Path) -> None:
     with opened(tmp_path, SHORT, 0) as runner:
-        take(runner, 0, activity(0, "ann"), told("customer", 0, customer="ann", aliases=["bob"]), activity(0, "eve"))
-        take(runner, DAY, activity(DAY, "bob"))
+        take(runner, 0, activity(0, "ann"), told("customer", 0, customer="ann", aliases=["bob"]))
+        take(runner, 0, activity(0, "eve"), activity(0, "kim"), request(0, "R1", "Open"))
+        take(runner, DAY, activity(DAY, "bob"), activity(HOUR, "kim"), request(HOUR, "R1", "Solved"))
+        linked = ["customer:ann", "customer:bob"]
         for after, left in (
-            (FORGOTTEN, ["customer:ann", "customer:bob", "customer:eve"]),
-            (FORGOTTEN + 1, ["customer:ann", "customer:bob"]),
-            (FORGOTTEN + DAY, ["customer:ann", "customer:bob"]),
+            (FORGOTTEN, [*linked, "customer:eve", "customer:kim", "request:R1"]),
+            (FORGOTTEN + 1, [*linked, "customer:kim", "request:R1"]),
+            (FORGOTTEN + HOUR, [*linked, "customer:kim", "request:R1"]),
+            (FORGOTTEN + HOUR + 1, linked),
+            (FORGOTTEN + DAY, linked),
             (FORGOTTEN + DAY + 1, []),
         ):
             runner.families(T0 + after)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from stories import (
     PLAIN,
@@ -26,7 +27,7 @@ from stories import (
     same_in_any_order,
     told,
 )
-from worlds import DAY, HOUR, MINUTE, Event, line
+from worlds import DAY, HOUR, MINUTE, SECOND, Event, line
 
 from flowmetrics.configuration import Configuration, ValueStream
 from flowmetrics.errors import Reason, Rejection
@@ -293,6 +294,20 @@ def test_a_new_segment_moves_the_whole_customer_mature_cohorts_too() -> None:
     assert page("value_reached", "smb", "7d") is None
     assert page("time_to_value", "enterprise", "30d", "p50") == pytest.approx(3600, rel=0.01)
     assert page("time_to_value", "smb", "30d", "p50") is None
+
+
+def test_a_segment_told_by_an_activity_moves_the_whole_customer_too() -> None:
+    """Rule 5f: also where they had been active before."""
+    events = [
+        customer(0, milestone="signed_up", stream="shop"),
+        customer(HOUR, milestone="value_reached", stream="shop"),
+        activity(0),
+        activity(2 * HOUR, segment="smb"),
+        activity(HOUR, segment="enterprise"),
+    ]
+    page = same_in_any_order(3 * HOUR, events)
+    assert page("time_to_value", "smb", "1d", "p50") == pytest.approx(3600, rel=0.01)
+    assert page("time_to_value", "none", "1d", "p50") is page("time_to_value", "enterprise", "1d", "p50") is None
 
 
 def test_an_answer_has_the_segment_that_it_tells() -> None:
@@ -640,6 +655,32 @@ def test_what_is_cut_from_a_history_is_counted(
         driver = Driver(PLAIN, T + 4 * DAY)
         told_so = [driver.source.read(line(event), T + 4 * DAY) for event in order]
         assert driver.track(told_so, driver.histories).counted == {("histories_cut", what): 2}
+
+
+@pytest.mark.parametrize(
+    ("limit", "make"),
+    [
+        ("transitions.FACTS_PER_HISTORY_MAX", lambda n: item(n * HOUR, "Doing", id=f"{n}")),
+        ("transitions.FACTS_PER_HISTORY_MAX", lambda n: request(n * HOUR, "Doing", id=f"{n}")),
+        ("customer.FEATURES_PER_CUSTOMER_MAX", lambda n: activity(DAY // 2 + n * SECOND, feature=f"{n}")),
+        ("customer.SLOTS_PER_STREAM_MAX", lambda n: activity(n * DAY)),
+        ("customer.SLOTS_PER_STREAM_MAX", lambda n: customer(n * DAY, plan=f"{n}", id=f"{n}")),
+        ("customer.ANSWERS_PER_SURVEY_MAX", lambda n: answer(n * SECOND, 9, id=f"{n}")),
+        ("customer.MILESTONES_PER_NAME_MAX", lambda n: customer(n * SECOND, milestone="signed_up")),
+    ],
+)
+def test_a_history_at_its_limit_does_not_grow(
+    monkeypatch: pytest.MonkeyPatch, limit: str, make: Callable[[int], Event]
+) -> None:
+    """Rule 12: as many bytes after forty facts as after thirty."""
+    monkeypatch.setattr(f"flowmetrics.entities.{limit}", 2)
+    driver, sizes = Driver(PLAIN, T + 100 * DAY), []
+    for n in range(10, 51):
+        driver.deliver([line(make(n))])
+        (history,) = driver.histories.values()
+        history.contributed.clear()
+        sizes.append(len(msgspec.msgpack.encode(history)))
+    assert sizes[20] == sizes[30] == sizes[40]
 
 
 # --- 13, 14, 15: windows, panes, days -----------------------------------------------------------------------------

@@ -106,6 +106,21 @@ def test_a_merged_person_has_one_voice() -> None:
     assert page("nps_score", "all", "all", "1h") == 100
 
 
+def test_what_a_merged_person_did_last_counts_under_whichever_id() -> None:
+    """Rule 2: the last use of a feature, the last activity, the latest word on them, of either."""
+    rules = replace(PLAIN, eligible={"pro": {"plan": ("pro",)}})
+    for one, other in (("a", "b"), ("b", "a")):
+        events = [
+            activity(0, one, feature="f"),
+            customer(HOUR, one, plan="free", stream="shop"),
+            activity(2 * DAY, other, feature="f"),
+            customer(2 * DAY, other, plan="pro", aliases=[one]),
+        ]
+        page = same_in_any_order(2 * DAY + HOUR, events, rules)
+        assert page("adopted_users", "f", "1d") == page("active_users", "1d") == page("active_users", "30d") == 1
+        assert page("eligible_users", "pro", "1d") == 1
+
+
 def test_the_survivor_of_a_chain_of_duplicates_keeps_the_earliest_creation() -> None:
     """Rule 2: `duplicate_of` lends the creation, over chains."""
     events = [
@@ -218,6 +233,17 @@ def test_what_was_told_of_a_customer_before_a_long_silence_is_over() -> None:
     ]
     page = at(102 * DAY, events, configuration=SHORT)
     assert page("time_to_value", "all", "7d", "p50") is None
+
+
+def test_of_several_long_silences_the_last_one_counts() -> None:
+    """Rule 3b."""
+    events = [activity(0), activity(101 * DAY), activity(203 * DAY), activity(204 * DAY)]
+    page = same_in_any_order(206 * DAY, events, SHORT)
+    assert page("retention_mature_users", "on", "d1") == page("retention_ratio", "on", "d1") == 1
+    events = [item(0, "Doing"), item(121 * DAY, "Doing"), item(243 * DAY, "Doing")]
+    page = same_in_any_order(243 * DAY + HOUR, events, SHORT)
+    assert page("flow_load", "all", "active") == 1
+    assert page("item_age", "all", "p50") == pytest.approx(3600, abs=300)
 
 
 def test_what_is_no_longer_kept_of_a_customer_does_not_show_in_any_order() -> None:

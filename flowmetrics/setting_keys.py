@@ -190,7 +190,7 @@ KEYS: Final = (
         "The label value that the rest shares.",
     ),
     Key(
-        "privacy.pseudonym_key_file", ("pseudonym_key_file",), WORD, _WRITE,
+        "privacy.pseudonym_key_file", ("pseudonym_key_file",), WORD, _RUN,
         "A file with the key by which ids of people become pseudonyms before they are stored.",
         "none: ids are stored as sent",
     ),

@@ -290,14 +290,23 @@ class World:
             and not hidden(f, self.erasures)
             and not on_erased_day(f, self.erasures)
         ]
-        return [
+        lives = [
             since_silence(
-                sorted((f for f in facts if name_of(f) in group), key=lambda f: f.order),
+                sorted((*(f for f in facts if name_of(f) in group), *self.erased(group)), key=lambda f: f.order),
                 self.horizon + CUSTOMER_AHEAD,
                 self.to_grain,
             )
             for group in groups_of(facts)
         ]
+        return [told for life in lives if (told := [f for f in life if f.kind != "erase"])]
+
+    def erased(self, group: set[str]) -> list[Fact]:
+        """The latest erase of each name: that somebody was erased is heard of them, and ends a silence."""
+        marks = []
+        for name in sorted(group):
+            at = max((at for names, at in self.erasures if name in names), default=None)
+            marks += [f for f in self.facts if f.kind == "erase" and f.at == at][:1]
+        return marks
 
     def to_grain(self, fact: Fact) -> int:
         """When somebody was heard of: exact on an edge of the grain, between two edges no more is kept than that."""

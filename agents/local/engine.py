@@ -29,6 +29,8 @@ PUBLISH_SECONDS_MIN: Final = 0.2
 PUBLISH_SECONDS_MAX: Final = 1.0
 """At least this often, because ages grow while no event arrives."""
 DRAIN_SECONDS_MAX: Final = 6.0
+FORGET_FIRST_US: Final = 5 * 60 * SECOND_US
+"""How long after the start what is too old is forgotten first, and then once a day."""
 
 
 def open_runner(configuration: Configuration, journal: Journal, now: int) -> Runner:
@@ -105,7 +107,8 @@ class Engine:
     def _drive(self, runner: Runner) -> None:
         gc.freeze()
         gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
-        kpis, stored_us, forgot_us, published, cost = True, self._clock(), self._clock(), 0.0, 0.0
+        kpis, stored_us, published, cost = True, self._clock(), 0.0, 0.0
+        forgot_us = stored_us - DAY_US + FORGET_FIRST_US
         while not self._stopping.is_set():
             self._work.clear()
             took = runner.step(self._clock())

@@ -7,6 +7,7 @@ Each of these is a function of the set of facts, so union, order and repetition 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Final, TypeAlias
@@ -234,16 +235,23 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
 
     def erase(self, event: EraseEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Hide and delete the facts up to `at`."""
-        self.latest_at = max(self.latest_at, at)
         parts = self.parts()
         return parts if self.erase_until(at, configuration) else ()
 
     def erase_until(self, at: int, configuration: Configuration) -> bool:
-        """Hide and delete the facts up to `at`, of activity the whole UTC day; whether that was news."""
+        """Hide and delete the facts up to `at`, of activity the whole UTC day; whether that was news.
+
+        That somebody was erased is itself heard of them: it ends a silence.
+        """
         if at <= self.erased_at:
             return False
         self.erased_at = at
-        self.cut(slot_of(_day_after(at), configuration.grain_us), at + 1, configuration.grain_us)
+        self._seen(at, configuration)
+        grain_us = configuration.grain_us
+        self.cut(slot_of(_day_after(at), grain_us), at + 1, grain_us)
+        heard = self.profile.heard
+        del heard[: bisect_left(heard, slot_of(at, grain_us))]
+        insert_slot(heard, slot_of(at, grain_us), grain_us)
         return True
 
     def cut(self, oldest_slot: int, oldest_at: int, grain_us: int) -> None:

@@ -223,7 +223,7 @@ CHANGES: Mapping[str, tuple[Configuration, str]] = {
     "who is eligible": (Configuration(eligible={"x": {"plan": ("pro",)}}), "read"),
     "the top of a survey": (Configuration(surveys={**DEFAULT_SURVEYS, "csat": Survey(1, 5, top=1)}), "read"),
     "a scale": (Configuration(surveys={**DEFAULT_SURVEYS, "csat": Survey(1, 6, top=2)}), "write"),
-    "the key of pseudonyms": (Configuration(pseudonym_key_file="/key"), "write"),
+    "the key of pseudonyms": (Configuration(pseudonym_key_file="/key"), ""),
     "the horizon": (Configuration(horizon_us=500 * DAY_US), "write"),
     "a resolution of 15m": (Configuration(resolution_us=15 * MINUTE_US), "read"),
     "a resolution of 1s": (Configuration(resolution_us=SECOND_US), "read write"),
@@ -266,7 +266,7 @@ def test_the_fingerprint_is_the_same_in_another_process(seed: str) -> None:
 def test_each_key_is_declared_once_and_write_covers_what_shaped_the_stored() -> None:
     assert len({key.path for key in KEYS}) == len(KEYS)
     stored = {key.path for key in KEYS if key.change is Change.WRITE}
-    assert stored == {"horizon", "surveys.<name>.scale", "privacy.pseudonym_key_file"}
+    assert stored == {"horizon", "surveys.<name>.scale"}
 
 
 # --- the file ------------------------------------------------------------------------------------------------------

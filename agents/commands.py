@@ -332,7 +332,7 @@ def _existing(directory: Path) -> Path:
 
 def _local(configuration: Configuration) -> None:
     if not configuration.broker.startswith("local://"):
-        raise ConfigurationError(f"broker {configuration.broker}: this version runs on local://DIRECTORY only")
+        raise ConfigurationError(f"broker {configuration.broker}: this command works on local://DIRECTORY only")
 
 
 def _say(text: str) -> None:

@@ -118,7 +118,7 @@ def test_a_configuration_that_is_not_there_and_a_broker_of_another_kind_are_told
     engine = make()
     command("run", "--config", "nowhere.yaml", cwd=engine.directory).failed(2, "nowhere.yaml does not exist")
     engine.config.write_text("broker: kafka://localhost:9092\n")
-    engine.run("run").failed(2, "kafka://localhost:9092")
+    engine.run("audit").failed(2, "kafka://localhost:9092", "local://")
 
 
 def test_sigterm_ends_in_time_with_everything_accepted_counted_after_the_restart(make: Make) -> None:

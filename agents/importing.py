@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
-from agents.local.intake import judged, pseudonyms_of
+from agents.judging import judged
+from agents.local.intake import pseudonyms_of
 from agents.local.journal import Journal
 from agents.local.runner import Runner
 from agents.published import clock_us

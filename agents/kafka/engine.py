@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib.metadata
 import logging
 import socket
 import time
@@ -13,6 +14,7 @@ from typing import Final
 
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError
 
+from agents.judging import read_pseudonyms
 from agents.kafka.connection import Connection
 from agents.kafka.intake import KafkaIntake
 from agents.kafka.tallying import Tallying
@@ -27,7 +29,7 @@ from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.families import Family
 from flowmetrics.instants import SECOND_US
-from flowmetrics.sources.cloudevents import CloudEvents
+from flowmetrics.settings import fingerprint
 from flowmetrics.steps.read import Points
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,10 @@ class KafkaEngine:
         self._tasks: list[asyncio.Task[None]] = []
         self.published = Published(reason="starting: waiting for Kafka")
         self.failure: FlowmetricsError | None = None
-        self.intake = KafkaIntake(self._connection, self._topics, CloudEvents(configuration.surveys), clock)
+        pseudonyms = read_pseudonyms(configuration)
+        self.intake = KafkaIntake(self._connection, self._topics, configuration, pseudonyms, clock)
+        read, write = fingerprint(configuration, importlib.metadata.version("tzdata"))
+        self._shape = f"{read} {write} {pseudonyms.mark if pseudonyms else ''}"
         self._worker: Worker | None = None
 
     @property
@@ -83,13 +88,17 @@ class KafkaEngine:
         try:
             await self._wait_for_kafka()
             name = f"{socket.gethostname()}{str(self._folder).replace('/', '-')}"
-            self._worker = Worker(self._configuration, self._connection, self._topics, self._folder, name, self._clock)
+            self._worker = Worker(
+                self._configuration, self._connection, self._topics, self._folder, name, self._shape, self._clock
+            )
             self._tasks.append(asyncio.create_task(self.intake.run()))
             await self._worker.app.start()
             gc.freeze()
             gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
             collected = time.monotonic()
             while True:
+                if self._worker.failure is not None:
+                    raise self._worker.failure
                 await self._publish(self._worker)
                 if time.monotonic() - collected > COLLECT_SECONDS:
                     gc.collect(0)

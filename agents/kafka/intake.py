@@ -15,15 +15,18 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 
+from agents.judging import judged
 from agents.kafka.changelog import BATCH_BYTES, Record
 from agents.kafka.connection import Connection
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import rejected_record
 from agents.receipts import Busy, Receipt
+from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError, Rejection
 from flowmetrics.partition import Delivery
 from flowmetrics.routing import partition_of
 from flowmetrics.sources.cloudevents import CloudEvents
+from flowmetrics.sources.pseudonyms import Pseudonyms, discreet
 from flowmetrics.steps.track import keys_of
 
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -33,10 +36,18 @@ WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 class KafkaIntake:
     """Appends to the events topic. `clock` gives the arrival by which events are judged."""
 
-    def __init__(self, connection: Connection, topics: Topics, source: CloudEvents, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        topics: Topics,
+        configuration: Configuration,
+        pseudonyms: Pseudonyms | None,
+        clock: Callable[[], int],
+    ) -> None:
         self._connection = connection
         self._topics = topics
-        self._source = source
+        self._source = CloudEvents(configuration.surveys)
+        self._pseudonyms = pseudonyms
         self._clock = clock
         self._waiting: list[tuple[Sequence[bytes], Future[Receipt]]] = []
         self._waiting_bytes = 0
@@ -97,11 +108,11 @@ class KafkaIntake:
 
     def _judge(self, bodies: Sequence[bytes], arrived_at: int, records: list[Record]) -> Receipt:
         receipt = Receipt()
-        for index, body in enumerate(bodies):
-            timed = self._source.read(body, arrived_at)
+        for index, (body, timed) in enumerate(judged(self._source, self._pseudonyms, bodies, arrived_at)):
             if isinstance(timed, Rejection):
                 receipt.rejected.append((index, timed))
-                records.append(rejected_record(self._topics, 0, timed, Delivery(arrived_at, body)))
+                told = timed if body else discreet(timed)
+                records.append(rejected_record(self._topics, 0, told, Delivery(arrived_at, body)))
             else:
                 keys = keys_of(timed[1])
                 key = keys[0] if keys else f"{timed[1].source} {timed[1].id}"

@@ -18,7 +18,7 @@ from aiokafka.structs import ConsumerRecord
 from agents.kafka.changelog import Record, Writer
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
-from agents.kafka.tracking import Changes
+from agents.kafka.tracking import Changes, same_shape
 from flowmetrics.configuration import Configuration
 from flowmetrics.families import Family
 from flowmetrics.kpis import selected
@@ -42,18 +42,22 @@ class Position(msgspec.Struct, array_like=True):
     changes: int = 0
     now: int = 0
     complete_until: dict[int, int] = {}
+    shape: str = ""
 
 
 class Tallying:
     """A partition of tally that is ours, with its state read to the end of the changelog."""
 
-    def __init__(self, configuration: Configuration, topics: Topics, number: int, store: Store, writer: Writer) -> None:
+    def __init__(
+        self, configuration: Configuration, topics: Topics, number: int, shape: str, store: Store, writer: Writer
+    ) -> None:
         self._topics = topics
         self._number = number
         self._store = store
         self._writer = writer
         stored = store.get([POSITION])[0]
-        self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position()
+        self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position(shape=shape)
+        same_shape(topics, self.position.shape, shape)
         self.now = self.position.now
         rows = [(_NUMBER.unpack(key)[0], *_SERIES(value)) for key, value in store.beginning(SERIES)]
         self._table = SeriesTable((n, series) for n, series, _ in rows)

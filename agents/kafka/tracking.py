@@ -51,6 +51,8 @@ class Position(msgspec.Struct, array_like=True):
     links: int = 0
     now: int = 0
     counters: list[tuple[list[str], int]] = []
+    shape: str = ""
+    """Of the configuration under which it was written."""
 
 
 class Changes(msgspec.Struct, array_like=True):
@@ -60,6 +62,15 @@ class Changes(msgspec.Struct, array_like=True):
     now: int
     complete_until: int
     series: list[tuple[Series, dict[int, int]]]
+
+
+def same_shape(topics: Topics, stored: str, configured: str) -> None:
+    """Raises OperationError where a partition was written under another configuration: its numbers would be mixed."""
+    if stored != configured:
+        raise OperationError(
+            f"the topics {topics.prefix}.* were written under another configuration, time zone database or key of "
+            "pseudonyms; restore it, or name another topics.prefix and import the events again"
+        )
 
 
 class StoredHistories:
@@ -84,14 +95,17 @@ class StoredHistories:
 class Tracking:
     """A partition of track that is ours, with its state read to the end of the changelog."""
 
-    def __init__(self, configuration: Configuration, topics: Topics, number: int, store: Store, writer: Writer) -> None:
+    def __init__(
+        self, configuration: Configuration, topics: Topics, number: int, shape: str, store: Store, writer: Writer
+    ) -> None:
         self._configuration = configuration
         self._topics = topics
         self._number = number
         self._store = store
         self._writer = writer
         stored = store.get([POSITION])[0]
-        self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position()
+        self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position(shape=shape)
+        same_shape(topics, self.position.shape, shape)
         self.now = self.position.now
         self.counters = EngineCounters(self.position.counters)
         self.histories = HotHistories(StoredHistories(store), configuration.hot_entities_max)

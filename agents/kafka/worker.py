@@ -33,6 +33,7 @@ from agents.kafka.tallying import Tallying
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import Tracking
 from flowmetrics.configuration import Configuration
+from flowmetrics.errors import OperationError
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         topics: Topics,
         folder: Path,
         name: str,
+        shape: str,
         clock: Callable[[], int],
     ) -> None:
         self._configuration = configuration
@@ -81,7 +83,10 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         self._topics = topics
         self._folder = folder
         self._name = name
+        self._shape = shape
         self._clock = clock
+        self.failure: OperationError | None = None
+        """Why no unit can go on, and somebody must act."""
         self.units: dict[tuple[str, int], Unit] = {}
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self.app, self._channels = _app(configuration, connection, self)
@@ -141,6 +146,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
                 await self._live(unit)
             except (Lost, KafkaError, OSError) as error:
                 log.warning("%s begins again: %r", unit.name, error)
+            except OperationError as error:
+                self.failure = error
+                return
             except asyncio.CancelledError:
                 raise
             except Exception:
@@ -158,9 +166,13 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             async for records in read_to_end(self._connection, topic, unit.number, store.filled):
                 store.fill([(record.key, record.value) for record in records], records[-1].offset + 1)
             if unit.step == "tally":
-                await self._tally(unit, Tallying(self._configuration, self._topics, unit.number, store, writer))
+                await self._tally(
+                    unit, Tallying(self._configuration, self._topics, unit.number, self._shape, store, writer)
+                )
             else:
-                await self._track(unit, Tracking(self._configuration, self._topics, unit.number, store, writer))
+                await self._track(
+                    unit, Tracking(self._configuration, self._topics, unit.number, self._shape, store, writer)
+                )
 
     async def _track(self, unit: Unit, tracking: Tracking) -> None:
         events = TopicPartition(self._topics.events, unit.number)

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from agents.judging import judged, read_pseudonyms
 from agents.local.journal import Journal
 from agents.receipts import Busy, Receipt
 from flowmetrics.configuration import Configuration
-from flowmetrics.errors import ConfigurationError, OperationError, Reason, Rejection
-from flowmetrics.source import Timed
+from flowmetrics.errors import ConfigurationError, OperationError, Rejection
 from flowmetrics.sources.cloudevents import CloudEvents
-from flowmetrics.sources.pseudonyms import KEY_BYTES_MIN, Pseudonyms, discreet
+from flowmetrics.sources.pseudonyms import Pseudonyms, discreet
 
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes that wait to be written; beyond it a request is told to come back later."""
@@ -125,22 +124,13 @@ class Intake:
         return receipt
 
 
-def judged(
-    source: CloudEvents, pseudonyms: Pseudonyms | None, bodies: Sequence[bytes], arrived_at: int
-) -> Iterable[tuple[bytes, Timed | Rejection]]:
-    """What may be stored of each event, and what it says or why it is refused."""
-    answers = [source.read(body, arrived_at) for body in bodies]
-    return zip(bodies, answers, strict=True) if pseudonyms is None else map(pseudonyms.hide, bodies, answers)
-
-
 def pseudonyms_of(configuration: Configuration, journal: Journal) -> Pseudonyms | None:
     """The pseudonyms under the configured key; None where ids are stored as they are sent.
 
     Raises ConfigurationError where the key cannot be read, or is not that under which the directory was written: one
     person would be two.
     """
-    path = configuration.pseudonym_key_file
-    pseudonyms = None if path is None else Pseudonyms(_key(path))
+    pseudonyms = read_pseudonyms(configuration)
     stored = journal.meta("pseudonyms")
     mark, before = pseudonyms.mark if pseudonyms else "", msgspec.msgpack.decode(stored, type=str) if stored else ""
     if mark != before:
@@ -154,28 +144,9 @@ def pseudonyms_of(configuration: Configuration, journal: Journal) -> Pseudonyms 
     return pseudonyms
 
 
-def _key(path: str) -> bytes:
-    where = f"privacy.pseudonym_key_file {path}"
-    try:
-        key = Path(path).read_bytes().strip()
-    except OSError as error:
-        raise ConfigurationError(
-            f"{where} cannot be read: {error.strerror}; name a file that this user may read"
-        ) from None
-    if len(key) < KEY_BYTES_MIN:
-        told = f"holds {len(key)} bytes" if key else "is empty"
-        raise ConfigurationError(
-            f"{where} {told}; write at least {KEY_BYTES_MIN} random bytes into it, once for all: openssl rand -hex 32"
-        )
-    return key
-
-
 _REFUSED_BYTES_MAX: Final = 256 * 1024
 
 
 def _one_line(body: bytes) -> bytes:
     """JSON has no line break but between its words, where a blank says the same."""
     return body.replace(b"\r", b" ").replace(b"\n", b" ") if b"\n" in body or b"\r" in body else body
-
-
-__all__ = ["Busy", "Intake", "Reason", "Receipt"]

@@ -151,7 +151,9 @@ def test_a_start_that_nobody_told_of_is_not_made_up_when_a_later_run_has_one() -
     """2.1: done at first sight, then reopened: from there on the clock is known."""
     events = [item(0, "Done"), item(2 * HOUR, "Doing"), item(3 * HOUR, "Done")]
     assert at(HOUR, events)("flow_time", "all", "1d", "p50") is None
-    assert at(4 * HOUR, events)("flow_time", "all", "1d", "p50") == pytest.approx(3600, rel=0.01)
+    for gap in ("exclude", "include"):
+        page = at(4 * HOUR, events, configuration=reading(ValueStream(states=STATES, reopen_gap=gap)))
+        assert page("flow_time", "all", "1d", "p50") == pytest.approx(3600, rel=0.01)
 
 
 def test_an_item_first_heard_of_at_work_is_as_old_as_the_first_word_on_it() -> None:

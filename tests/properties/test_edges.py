@@ -196,6 +196,16 @@ def test_an_item_older_than_the_horizon_leaves_the_load() -> None:
     assert at(60 * DAY + MINUTE, events, configuration=SHORT).count("flow_load", "all", "waiting") == 0
 
 
+def test_what_leaves_the_horizon_unfinished_is_counted_from_then_on() -> None:
+    """Rule 3a: by the virtual start of an item and the creation of a request, whatever was told since."""
+    events = [item(0, "Doing"), item(30 * DAY, "Ready"), request(0, "Ready"), request(30 * DAY, "Doing")]
+    for after, inside in ((60 * DAY - 5 * MINUTE, 1), (60 * DAY, 0)):
+        page = at(after, events, configuration=SHORT)
+        assert page.count("flow_load", "all", "waiting") == page.count("requests_open", "all") == inside
+        beyond = [page.count(f"{kind}_beyond_horizon", "all") for kind in ("items", "requests")]
+        assert beyond == [1 - inside, 1 - inside]
+
+
 def test_a_redelivered_item_is_not_in_the_load_twice_however_late() -> None:
     """Rule 3: redelivery long after the horizon contributes what was contributed before, or nothing."""
     ready = item(0, "Ready")
@@ -227,6 +237,16 @@ def test_an_item_silent_for_longer_than_the_horizon_and_what_is_ahead_begins_ane
     assert age <= 3600
     page = at(120 * DAY, [item(0, "Ready"), item(120 * DAY, "Ready")], configuration=SHORT)
     assert page.count("flow_load", "all", "waiting") == 0
+
+
+def test_a_silence_of_exactly_the_horizon_and_what_is_ahead_is_not_too_long_wherever_it_lies() -> None:
+    """Rule 3b: for requests as for items."""
+    for silence, left in ((120 * DAY, 0), (120 * DAY + 1, 1)):
+        times = (0, silence, 121 * DAY)
+        page = at(122 * DAY, [item(one, "Ready") for one in times], configuration=SHORT)
+        assert page.count("flow_load", "all", "waiting") == left
+        page = at(122 * DAY, [request(one, "Ready") for one in times], configuration=SHORT)
+        assert page.count("requests_open", "all") == left
 
 
 def test_a_duplicate_silent_for_too_long_lends_only_its_new_beginning() -> None:
@@ -490,6 +510,28 @@ def test_the_same_id_from_two_sources_is_two_facts() -> None:
     assert same_in_any_order(HOUR, events)("flow_velocity", "all", "1h") == 1
 
 
+def test_what_is_odd_about_an_event_is_counted_when_it_is_new_and_not_when_it_is_repeated() -> None:
+    """Rule 6: another body under a known id, and words that nothing is mapped to."""
+    driver = Driver(PLAIN, T)
+
+    def counted(**more: Any) -> dict[tuple[str, ...], int]:
+        event = item(0, **{"state": "Doing", "id": "1", **more})
+        return dict(driver.track([driver.source.read(line(event), T)], driver.histories).counted)
+
+    assert counted() == {}
+    assert counted() == {}
+    assert counted(source="t") == {}
+    assert counted(id="2") == {}
+    assert counted(title="another") == {("conflicting_ids", "s"): 1}
+    odd = {("unmapped", "s", "state"): 1, ("unmapped", "s", "item_type"): 1}
+    assert counted(id="3", state="Zzz", item_type="zzz") == odd
+    assert counted(id="3", state="Zzz", item_type="zzz") == {}
+    assert counted(id="4", item_type="") == {}
+    assert counted(title="t" * 1000) == {("conflicting_ids", "s"): 1}
+    titles = [fact.title or "" for fact in driver.histories["item:I"].facts]
+    assert sorted(map(len, titles)) == [0, 0, 0, 0, 0, 7, 200]
+
+
 # --- 9, 10, 12: labels, zeros, bounds -----------------------------------------------------------------------------
 
 
@@ -676,6 +718,14 @@ def hours(make: Callable[..., Event], **fields: Sequence[Any]) -> list[Event]:
             },
             [],
             id="facts of a request: the first half and the last stay",
+        ),
+        pytest.param(
+            "transitions.FACTS_PER_HISTORY_MAX",
+            2,
+            [item(0, "Done", id="1", item_type=kind) for kind in ("Bug", "Chore", "Story")],
+            {("flow_velocity", "defect", "1d"): 1},
+            [],
+            id="facts: also where only their bodies differ",
         ),
         pytest.param(
             "customer.FEATURES_PER_CUSTOMER_MAX",

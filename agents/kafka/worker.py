@@ -38,6 +38,9 @@ from flowmetrics.errors import OperationError
 log = logging.getLogger(__name__)
 
 BATCH_EVENTS_MAX: Final = 10_000
+GATHER_EVENTS_MAX: Final = 50_000
+GATHER_SECONDS: Final = 2.0
+"""How much a partition that is behind takes at once, and how long it gathers it."""
 FETCH_MS: Final = 100
 BEAT_SECONDS: Final = 1.0
 """At least this often a unit commits, also when nothing came: it proves that it is still ours."""
@@ -180,15 +183,34 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         ends = await self._begin({events: tracking.position.events, links: tracking.position.links})
         unit.state, told = tracking, 0.0
         while True:
-            found = await self._consumer.getmany(events, links, timeout_ms=FETCH_MS, max_records=BATCH_EVENTS_MAX)
+            arrived, letters = await self._fetched(unit, ends, events, links)
             begun, now = time.monotonic(), self._clock()
-            unit.lag = await self._behind(ends)
-            if found or begun - told >= BEAT_SECONDS:
-                arrived = found.get(events, [])
+            if arrived or letters or begun - told >= BEAT_SECONDS:
                 complete = now if unit.lag == 0 or not arrived else int(arrived[-1].timestamp) * 1000
-                await self._do(unit, tracking.take(arrived, found.get(links, []), now, complete))
+                await self._do(unit, tracking.take(arrived, letters, now, complete))
                 unit.proven = told = begun
             unit.caught_up = unit.caught_up or unit.lag == 0
+
+    async def _fetched(
+        self, unit: Unit, ends: dict[TopicPartition, int], events: TopicPartition, links: TopicPartition
+    ) -> tuple[list[ConsumerRecord[bytes, bytes]], list[ConsumerRecord[bytes, bytes]]]:
+        """Events and links of one batch. A partition that is behind waits for more: an entity that several events of
+        a batch tell of is read and written once."""
+        arrived: list[ConsumerRecord[bytes, bytes]] = []
+        letters: list[ConsumerRecord[bytes, bytes]] = []
+        until = time.monotonic() + GATHER_SECONDS
+        while True:
+            found = await self._consumer.getmany(events, links, timeout_ms=FETCH_MS, max_records=BATCH_EVENTS_MAX)
+            arrived += found.get(events, [])
+            letters += found.get(links, [])
+            unit.lag = await self._behind(ends)
+            if (
+                not found
+                or unit.lag < BATCH_EVENTS_MAX
+                or len(arrived) >= GATHER_EVENTS_MAX
+                or time.monotonic() > until
+            ):
+                return arrived, letters
 
     async def _tally(self, unit: Unit, tallying: Tallying) -> None:
         changes = TopicPartition(self._topics.changes, unit.number)

@@ -42,8 +42,11 @@ def reach(start: str, histories: Mapping[str, History]) -> set[str]:
 
 def lent(
     key: str, entity: Entity, histories: Mapping[str, History], configuration: Configuration
-) -> dict[str, History] | None:
-    """The histories that the reading of `key` joins to its own; None when another key reads this one."""
+) -> dict[str, dict[str, History] | None]:
+    """The histories that the reading of `key` joins to its own; None when another key reads this one.
+
+    Where links join ids into one, the answer is for every member of the group at once.
+    """
     found = {key}
     waiting = [key]
     while waiting:
@@ -53,9 +56,10 @@ def lent(
             if other not in found and (other in own or one in entity.mentions(histories[other], configuration)):
                 found.add(other)
                 waiting.append(other)
-    if entity.symmetric and key != min(found):
-        return None
-    return {other: histories[other] for other in sorted(found - {key})}
+    if not entity.symmetric:
+        return {key: {other: histories[other] for other in sorted(found - {key})}}
+    head, *others = sorted(found)
+    return {head: {other: histories[other] for other in others}, **dict.fromkeys(others)}
 
 
 def spread_erasure(start: str, histories: Mapping[str, History], configuration: Configuration) -> None:

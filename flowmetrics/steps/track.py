@@ -76,6 +76,7 @@ class Track:
     ) -> None:
         self._configuration = configuration
         self._owns = owns
+        self._lent: dict[str, Mapping[str, History] | None] = {}
         measures = list(dict.fromkeys(measure for kpi in kpis for measure in kpi.measures))
 
         def plans(entity: Entity) -> Memo[_Plan]:
@@ -133,9 +134,14 @@ class Track:
 
     def emit(self, touched: Touched, histories: Mapping[str, History]) -> Changes:
         """Read what was touched, and who is linked to it, anew: the changes to what it contributed before."""
+        covered: set[str] = set()
         for key in [key for key in touched if histories[key].mentioned]:
-            for other in reach(key, histories):
-                touched[other] = self._all_parts(other, histories) if self._owns(other) else ()
+            if key not in covered:
+                group = reach(key, histories)
+                covered |= group
+                parts = {part for one in group for part in histories[one].parts()}
+                for one in group:
+                    touched[one] = sorted({*parts, *histories[one].contributed}) if self._owns(one) else ()
         changes: Changes = defaultdict(dict)
         self._emit(touched, histories, changes)
         return changes
@@ -153,6 +159,7 @@ class Track:
     def contributions(self, key: str, histories: Mapping[str, History]) -> dict[Part, list[Contribution]]:
         """The contributions that the facts of an entity call for now; parts without any are left out."""
         history, plans = histories[key], self._plans[type(histories[key])]
+        self._lent.clear()
         parts = self._all_parts(key, histories)
         return {part: found for part in parts if (found := self._read(key, history, plans[part], histories))}
 
@@ -164,6 +171,7 @@ class Track:
 
     def _emit(self, touched: Touched, histories: Mapping[str, History], changes: Changes) -> None:
         plans = self._plans
+        self._lent.clear()
         for key, parts in touched.items():
             history = histories[key]
             contributed, plan_of = history.contributed, plans[type(history)]
@@ -189,7 +197,11 @@ class Track:
         return sorted(parts)
 
     def _read(self, key: str, history: History, plan: _Plan, histories: Mapping[str, History]) -> list[Contribution]:
-        others = lent(key, plan.entity, histories, self._configuration) if history.mentioned else _ALONE
+        others: Mapping[str, History] | None = _ALONE
+        if history.mentioned:
+            if key not in self._lent:
+                self._lent.update(lent(key, plan.entity, histories, self._configuration))
+            others = self._lent[key]
         if others is None:
             return _NOTHING
         story = plan.read(history, self._configuration, plan.value_stream, others)

@@ -564,6 +564,33 @@ def test_distinct_people_are_never_added_up_in_an_overflow_label() -> None:
     assert page("active_users", "1d") == 1
 
 
+def test_value_streams_have_a_budget_of_their_own_and_share_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rule 9: what is done there is added up, people are not, and each label that was swallowed is counted."""
+    monkeypatch.setattr("flowmetrics.steps.tally.VALUE_STREAMS_MAX", 2)
+    free = Configuration(value_streams=(("*", ValueStream(states=STATES)),), kpis=("flow_velocity", "active_users"))
+    driver = Driver(free)
+    for stream in "abcd":
+        driver.deliver([line(item(0, "Done", stream, stream=stream)), line(activity(0, stream=stream))])
+    driver.advance(T + HOUR)
+    total = 'item_type="all",window="1d"}'
+    done = {name: n for name, n in driver.values().items() if name.startswith("flowmetrics_flow") and total in name}
+    assert done == {
+        f'flowmetrics_flow_velocity_items{{value_stream="{stream}",{total}': n
+        for stream, n in (("a", 1), ("b", 1), ("other", 2))
+    }
+    assert [name for name in driver.values() if "active_users" in name and "other" in name] == []
+    assert driver.tally.counted["label_overflow", "value_stream"] == 4
+
+
+def test_the_voice_over_all_touchpoints_is_not_mixed_with_what_overflows() -> None:
+    """Rule 9: a total stays one, of whichever segment it is."""
+    tight = replace(PLAIN, labels_max=2)
+    events = [answer(0, 9, touchpoint="u"), answer(0, 9, "bob", touchpoint="v", segment="p")]
+    page = live(HOUR, *events, configuration=tight)
+    assert page("nps_responses", "all", "all", "1d") == 2
+    assert page("nps_responses", "all", "other", "1d") == page("nps_responses", "other", "other", "1d") == 1
+
+
 def test_a_label_told_as_the_word_for_the_total_does_not_stand_in_its_place() -> None:
     """Rule 9: contract section 4 keeps "all" for the total of channels, segments and touchpoints."""
     page = at(HOUR, [request(0, "Ready", name, channel=name) for name in ("all", "web")])
@@ -851,6 +878,9 @@ def test_a_window_leaves_out_its_begin_and_takes_in_its_end() -> None:
     done = [item(0, "Done", "I"), item(HOUR, "Done", "J")]
     assert at(HOUR, done)("flow_velocity", "all", "1h") == 1
     assert at(HOUR, [item(1, "Done", "I"), item(HOUR, "Done", "J")])("flow_velocity", "all", "1h") == 2
+    uses = [activity(0, "a", feature="f"), activity(1, "b", feature="f"), activity(HOUR, "c", feature="f")]
+    page = at(HOUR, uses)
+    assert page("active_users", "1h") == page("adopted_users", "f", "1h") == 2
 
 
 def test_a_window_that_is_not_aligned_ends_now_and_begins_on_the_pane_edge_after_its_begin() -> None:

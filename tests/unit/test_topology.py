@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from flowmetrics.topology import EVENTS, HISTORIES, STEPS, Change, made_anew
 
 def test_everything_that_a_step_reads_gives_or_keeps_has_a_table(tmp_path: Path) -> None:
     Journal(tmp_path).close()
-    with sqlite3.connect(tmp_path / FILE) as connection:
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert {store.name for step in STEPS for store in (*step.reads, *step.gives, *step.keeps)} <= tables
 

@@ -34,6 +34,7 @@ from flowmetrics.errors import Reason, Rejection
 from flowmetrics.instants import parse_instant
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.audit import compare
+from flowmetrics.steps.series import SeriesTable
 from flowmetrics.testing import Driver
 from flowmetrics.windowing.bins import Ranked
 
@@ -553,6 +554,15 @@ def test_the_sum_over_labels_is_the_total_also_over_the_budget() -> None:
     shown = {name: value for name, value in page.items() if name.startswith("flowmetrics_requests_open")}
     assert page("requests_open", "all") == 3
     assert sum(shown.values()) == 6
+
+
+def test_a_number_of_a_series_is_given_once_also_after_a_restart() -> None:
+    """Rule 9: what is stored under a number is of one series for good."""
+    table = SeriesTable([(4, ("active_users", "shop")), (2, ("active_users", "help"))])
+    told = [("active_users", "shop"), ("active_users", "new"), ("active_users", "help"), ("active_users", "newer")]
+    assert [table.number(series) for series in told] == [4, 5, 2, 6]
+    assert [table.series(number) for number in (4, 5, 2, 6)] == told
+    assert table.taken() == [(5, told[1]), (6, told[3])]
 
 
 def test_distinct_people_are_never_added_up_in_an_overflow_label() -> None:

@@ -36,7 +36,7 @@ simulate: $(VENV)/test
 	$(BIN)/python -m tests.simulation.run $(SEEDS)
 
 chaos: $(VENV)/test
-	$(BIN)/python tests/kafka/chaos.py --kills $(KILLS) --stops $(STOPS) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python tests/kafka/chaos.py --kills $(KILLS) --stops $(STOPS) --seed $(SEED)
 
 format: $(VENV)/test
 	$(BIN)/ruff format $(SOURCES)

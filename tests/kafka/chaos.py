@@ -21,8 +21,6 @@ from random import Random
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-
-sys.path.insert(0, str(Path(__file__).parent))
 from broker import Broker
 from fleet import SESSION_SECONDS, Fleet, fleet
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from broker import Broker
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))  # the engine as a process
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import urllib3
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 from engine import EngineProcess, until
 
 SESSION_SECONDS: Final = 6

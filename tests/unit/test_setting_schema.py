@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import yaml
+from contract import CONTRACT
 from hypothesis import given
 from hypothesis import strategies as st
-from test_settings import CONTRACT
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError

@@ -90,4 +90,7 @@ class HotHistories(dict[str, History]):
             history = self[key]
             body = encode_history(history)
             self._weight += len(body) // self.ORDINARY_BYTES
-            yield key, max(self[linked].last_at() for linked in reach(key, self)), body
+            if history.mentioned:
+                yield key, max(self[linked].last_at() for linked in reach(key, self)), body
+            else:
+                yield key, history.last_at(), body

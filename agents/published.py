@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,11 +23,19 @@ class Published:
     """What the process shows: the rendered page, and whether it may be trusted."""
 
     page: bytes = b""
-    version: int = 0
+    good_until: float = math.inf
+    """Monotonic time from which the page may be wrong, because somebody else may show its series."""
+    bare: bytes = b""
+    """The page without what is not good any more."""
     ready: bool = False
     reason: str = "starting: the state is being read"
     listeners: list[Callable[[int, Points], None]] = field(default_factory=list)
     """Called from the engine's thread with each reading: instant and points."""
+
+    @property
+    def current(self) -> bytes:
+        """The page that may be served at this moment."""
+        return self.page if time.monotonic() < self.good_until else self.bare
 
 
 class Served(Protocol):

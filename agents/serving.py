@@ -49,7 +49,7 @@ class Server:
     def __init__(self, configuration: Configuration, engine: Served) -> None:
         self._configuration = configuration
         self._engine = engine
-        self._packed: tuple[int, bytes] = (-1, b"")
+        self._packed = (b"", b"")
 
     async def start(self) -> str:
         """Listen; the address that was bound, which matters for port 0."""
@@ -93,10 +93,9 @@ class Server:
         shown: Published = self._engine.published
         headers = {"Content-Type": CONTENT_TYPE, "Vary": "Accept-Encoding"}
         if "gzip" not in request.headers.get("Accept-Encoding", ""):
-            return web.Response(body=shown.page, headers=headers)
-        if self._packed[0] != shown.version:
-            version, page = shown.version, shown.page
-            self._packed = (version, await asyncio.to_thread(gzip.compress, page, 1))
+            return web.Response(body=shown.current, headers=headers)
+        while self._packed[0] is not (page := shown.current):
+            self._packed = (page, await asyncio.to_thread(gzip.compress, page, 1))
         return web.Response(body=self._packed[1], headers={**headers, "Content-Encoding": "gzip"})
 
     async def _healthz(self, request: web.Request) -> web.Response:

@@ -20,7 +20,7 @@ from flowmetrics.families import Family
 from flowmetrics.source import FAR_FUTURE, Timed
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.series import SeriesTable
-from flowmetrics.steps.track import Touched, entity_of
+from flowmetrics.steps.track import Touched, entity_of, keyed
 from flowmetrics.topology import assemble
 
 
@@ -66,7 +66,7 @@ class Driver:
     def gather(self, batch: Sequence[Timed]) -> None:
         """Take one batch of accepted events without asking yet what they contribute: cheaper for many batches."""
         self.held += [timed for timed in batch if timed[0] > self.now]
-        self.track.join([timed for timed in batch if timed[0] <= self.now], self.histories, self._touched)
+        self.track.join(keyed(timed for timed in batch if timed[0] <= self.now), self.histories, self._touched)
 
     def settle(self) -> None:
         """Bring the panes up to what was gathered."""

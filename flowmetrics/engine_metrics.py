@@ -24,6 +24,18 @@ COUNTERS: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
 """Counter → its labels and help; the metric is `flowmetrics_NAME_total`."""
 
 
+class Seen:
+    """Accepted events of a batch by source: how many, and of the latest when it happened and when it arrived."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, tuple[int, int, int]] = {}
+
+    def add(self, source: str, at: int, arrived_at: int) -> None:
+        """Note one."""
+        n, latest_at, latest_arrived_at = self.sources.get(source, (0, -1, 0))
+        self.sources[source] = (n + 1, at, arrived_at) if at >= latest_at else (n + 1, latest_at, latest_arrived_at)
+
+
 class EngineCounters:
     """Counts by (counter, label values …), and per source the latest event and its lag.
 
@@ -50,13 +62,14 @@ class EngineCounters:
         for (counter, *labels), n in counted.items():
             self.add(counter, *labels, by=n)
 
-    def seen(self, source: str, at: int, arrived_at: int) -> None:
-        """Note an accepted event: when it happened, when it arrived."""
-        source = self._bounded(source)
-        self._counts["events_accepted", source] += 1
-        if at >= self._latest_at.get(source, -1):
-            self._latest_at[source] = at
-            self._lag_us[source] = arrived_at - at
+    def saw(self, seen: Seen) -> None:
+        """Note the accepted events of a batch."""
+        for told, (n, at, arrived_at) in seen.sources.items():
+            source = self._bounded(told)
+            self._counts["events_accepted", source] += n
+            if at >= self._latest_at.get(source, -1):
+                self._latest_at[source] = at
+                self._lag_us[source] = arrived_at - at
 
     @classmethod
     def together(cls, several: Iterable[EngineCounters]) -> EngineCounters:

@@ -6,13 +6,16 @@ its memory is ahead of what is stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
-from typing import NamedTuple
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from itertools import islice
+from typing import NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.engine_metrics import EngineCounters
+from flowmetrics.engine_metrics import EngineCounters, Seen
 from flowmetrics.entity import History
 from flowmetrics.errors import Rejection
+from flowmetrics.events import Event
 from flowmetrics.kpis import selected
 from flowmetrics.routing import partition_of
 from flowmetrics.source import FAR_FUTURE, Timed
@@ -20,20 +23,16 @@ from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.letters import Letter, Post, Sent
 from flowmetrics.steps.series import Series, SeriesTable
 from flowmetrics.steps.stored import decode_history
-from flowmetrics.steps.track import Changes, Touched, Track, keys_of
+from flowmetrics.steps.track import Changes, Keyed, Touched, Track, key_of, keyed, keys_of
 
-
-class Delivery(NamedTuple):
-    """An event as it came: when it arrived, and its bytes."""
-
-    arrived_at: int
-    body: bytes
+Delivery: TypeAlias = tuple[int, bytes]
+"""An event as it came: when it arrived, and its bytes."""
 
 
 class Opened(NamedTuple):
     """A batch that was read: what is to be taken, and what is not."""
 
-    batch: list[Timed]
+    batch: list[Keyed]
     misplaced: list[tuple[int, str, Delivery]]
     """(partition, key, delivery): events of entities that live elsewhere."""
     rejected: list[tuple[Rejection, Delivery]]
@@ -44,7 +43,7 @@ class Opened(NamedTuple):
 
     def keys(self) -> list[str]:
         """The keys of the histories that it touches, so that they can be fetched together."""
-        return [key for _, event in self.batch for key in keys_of(event)]
+        return keys_of(self.batch)
 
 
 class Taken(NamedTuple):
@@ -52,7 +51,7 @@ class Taken(NamedTuple):
 
     changes: Mapping[Series, Mapping[int, int]]
     """For tally, by series; amounts that cancelled out are gone."""
-    dirty: set[str]
+    dirty: Collection[str]
     """The keys of the histories to store."""
     letters: list[Letter]
     """Copies for other partitions."""
@@ -85,53 +84,78 @@ class Partition:
         self._track = Track(configuration, selected(configuration), table, self._post.owns)
         self._due_at = min((self._at(delivery) for delivery in held.values()), default=FAR_FUTURE)
         self._next = max(held, default=-1) + 1
+        self._touched: Touched = {}
+        self._settled: Touched = {}
+        self._changes: Changes = defaultdict(dict)
 
     def open(self, deliveries: Iterable[Delivery], now: int) -> Opened:
         """Read a batch, and add to it what was held and is due."""
-        opened = Opened([], [], [], {}, [])
+        opened, seen = Opened([], [], [], {}, []), Seen()
         self._release(now, opened)
+        read = self._source.read
         for delivery in deliveries:
-            timed = self._source.read(delivery.body, delivery.arrived_at)
+            arrived_at, body = delivery
+            timed = read(body, arrived_at)
             if isinstance(timed, Rejection):
                 opened.rejected.append((timed, delivery))
                 self.counters.add("events_rejected", timed.reason.value)
-            elif (elsewhere := self._elsewhere(timed)) is not None:
-                opened.misplaced.append((*elsewhere, delivery))
-            else:
-                self.counters.seen(timed[1].source, timed[0], delivery.arrived_at)
-                if timed[0] > now:
-                    self._hold(timed[0], delivery, opened)
-                else:
-                    opened.batch.append(timed)
+                continue
+            home, key = self._home(timed[1])
+            if home != self._number:
+                opened.misplaced.append((home, key, delivery))
+                continue
+            seen.add(timed[1].source, timed[0], arrived_at)
+            if timed[0] > now:
+                self._hold(timed[0], delivery, opened)
+            elif key:
+                opened.batch.append((*timed, key))
+        self.counters.saw(seen)
         return opened
 
-    def take(self, opened: Opened, letters: Iterable[tuple[str, bytes]]) -> Taken:
-        """Take what was opened, then copies of histories that live in other partitions."""
-        touched: Touched = {}
-        self.counters.update(self._track.join(opened.batch, self.histories, touched))
-        for key, body in letters:
-            self._track.hear(key, decode_history(key, body), self.histories, touched)
-        changes = self._track.emit(touched, self.histories)
-        return Taken(self._named(changes), set(touched), self._post.write(sorted(touched), self.histories))
+    def join(self, opened: Opened) -> None:
+        """Join what was opened to the histories, which should be in memory by now."""
+        self.counters.update(self._track.join(opened.batch, self.histories, self._touched))
 
-    def _elsewhere(self, timed: Timed) -> tuple[int, str] | None:
-        """Where an event belongs, if not here; events that touch no entity are at home everywhere."""
-        keys = keys_of(timed[1])
-        if not keys or self._partitions == 1:
-            return None
-        home = partition_of(keys[0].encode(), self._partitions)
-        return None if home == self._number else (home, keys[0])
+    def hear(self, letters: Iterable[tuple[str, bytes]]) -> None:
+        """Take copies of histories that live in other partitions."""
+        for key, body in letters:
+            self._track.hear(key, decode_history(key, body), self.histories, self._touched)
+
+    def settle(self, most: int) -> bool:
+        """Find out what follows from about `most` of the histories that changed; whether there are more."""
+        some = {key: self._touched.pop(key) for key in [*islice(self._touched, most)]}
+        self._track.emit(some, self.histories, self._changes)
+        self._settled.update(some)
+        return bool(self._touched)
+
+    def taken(self) -> Taken:
+        """All that followed since this was asked last; everything must be settled."""
+        settled, self._settled = self._settled, {}
+        changes, self._changes = self._changes, defaultdict(dict)
+        return Taken(self._named(changes), settled.keys(), self._post.write(settled, self.histories))
+
+    def take(self, opened: Opened, letters: Iterable[tuple[str, bytes]]) -> Taken:
+        """Join, hear, settle, all at once."""
+        self.join(opened)
+        self.hear(letters)
+        self.settle(len(self._touched))
+        return self.taken()
+
+    def _home(self, event: Event) -> tuple[int, str]:
+        """Where an event belongs, and the key of its entity; one that tells of none is at home everywhere."""
+        key = key_of(event)
+        return (partition_of(key.encode(), self._partitions) if key else self._number), key
 
     def _release(self, now: int, opened: Opened) -> None:
         if now < self._due_at:
             return
         for number, delivery in self.held.items():
-            timed = self._source.read(delivery.body, FAR_FUTURE)
+            timed = self._again(delivery)
             if isinstance(timed, Rejection):  # only if the configuration changed since
                 opened.released.append(number)
             elif timed[0] <= now:
                 opened.released.append(number)
-                opened.batch.append(timed)
+                opened.batch.extend(keyed([timed]))
         for number in opened.released:
             del self.held[number]
         self._due_at = min(map(self._at, self.held.values()), default=FAR_FUTURE)
@@ -141,8 +165,12 @@ class Partition:
         self._next += 1
         self._due_at = min(self._due_at, at)
 
+    def _again(self, delivery: Delivery) -> Timed | Rejection:
+        """An event that was accepted before."""
+        return self._source.read(delivery[1], FAR_FUTURE)
+
     def _at(self, delivery: Delivery) -> int:
-        timed = self._source.read(delivery.body, FAR_FUTURE)
+        timed = self._again(delivery)
         return 0 if isinstance(timed, Rejection) else timed[0]
 
     def _named(self, changes: Changes) -> dict[Series, dict[int, int]]:

@@ -47,7 +47,7 @@ class Partitioned:
         """Take one batch of native events, and read some of the mail that follows from it."""
         for index, line in enumerate(lines):
             to = index % len(self._parts)
-            self._mail[to, to].append(Delivery(FAR_FUTURE, line))
+            self._mail[to, to].append((FAR_FUTURE, line))
         self._read_mail(self._pick(8))
 
     def advance(self, now: int) -> None:
@@ -66,8 +66,8 @@ class Partitioned:
         while times and (waiting := [road for road, mail in self._mail.items() if mail]):
             road = waiting[self._pick(len(waiting))]
             mail = [self._mail[road].popleft() for _ in range(1 + self._pick(len(self._mail[road])))]
-            events = [one for one in mail if isinstance(one, Delivery)]
-            self._take(road[1], events, [one for one in mail if not isinstance(one, Delivery)])
+            events: list[Delivery] = [(at, body) for at, body in mail if isinstance(at, int)]
+            self._take(road[1], events, [(key, body) for key, body in mail if isinstance(key, str)])
             times -= 1
 
     def _take(self, number: int, events: Iterable[Delivery], letters: Iterable[tuple[str, bytes]]) -> None:

@@ -23,6 +23,8 @@ BATCH_BYTES: Final = 900_000
 RECORDS_MAX: Final = 2**30
 """Of one writer: the client's sequence number wraps at 2^31 to a number that brokers refuse."""
 POLL_MS: Final = 100
+BREATH_RECORDS: Final = 5000
+"""So many are put into batches without letting anybody else do something."""
 
 
 class Lost(Exception):  # noqa: N818 - what happened to a partition, not a mistake of anybody
@@ -86,7 +88,9 @@ class Writer:
         producer, sent = self._producer, list[asyncio.Future[Any]]()
         builders: dict[tuple[str, int], BatchBuilder] = {}
         self._records += len(records)
-        for topic, partition, key, value, headers in records:
+        for number, (topic, partition, key, value, headers) in enumerate(records):
+            if number % BREATH_RECORDS == 0:
+                await asyncio.sleep(0)
             place = (topic, partition)
             if place not in builders:
                 builders[place] = producer.create_batch()

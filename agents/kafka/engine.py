@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib.metadata
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -17,10 +18,9 @@ from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, Kaf
 from agents.judging import read_pseudonyms
 from agents.kafka.connection import Connection
 from agents.kafka.intake import KafkaIntake
-from agents.kafka.tallying import Tallying
 from agents.kafka.topics import prepare, topics_of
-from agents.kafka.tracking import Tracking
-from agents.kafka.worker import Unit, Worker
+from agents.kafka.units import TallyUnit, TrackUnit, Unit
+from agents.kafka.worker import Worker
 from agents.lock import DirectoryLock
 from agents.published import Published, clock_us
 from flowmetrics.configuration import Configuration
@@ -50,7 +50,7 @@ class KafkaEngine:
         self._topics = topics_of(configuration)
         self._clock = clock
         self._folder = Path(configuration.kafka_store).resolve()
-        self._page = Page()
+        self._page, self._bare = Page(), Page()
         self._tasks: list[asyncio.Task[None]] = []
         self.published = Published(reason="starting: waiting for Kafka")
         self.failure: FlowmetricsError | None = None
@@ -91,6 +91,7 @@ class KafkaEngine:
             self._worker = Worker(
                 self._configuration, self._connection, self._topics, self._folder, name, self._shape, self._clock
             )
+            self._worker.withdraw = self._withdraw
             self._tasks.append(asyncio.create_task(self.intake.run()))
             await self._worker.app.start()
             gc.freeze()
@@ -138,28 +139,40 @@ class KafkaEngine:
         units = list(worker.units.values())
         families: list[list[Family]] = []
         points: Points = {}
+        good_until = math.inf
         for unit in units:
-            if self._may_show(unit, now) and isinstance(unit.state, Tallying):
+            if isinstance(unit, TallyUnit) and self._may_show(unit, now):
                 async with unit.busy:
                     families.append(await asyncio.to_thread(unit.state.families, now))
                     points.update(unit.state.read.latest)
+                good_until = min(good_until, self._good_until(unit))
         shown.reason = self._reason(units)
         shown.ready = not shown.reason
+        bare = self._bare.render(self._engine_families(units, ready=False))
         engine = self._engine_families(units, shown.ready)
         page = await asyncio.to_thread(self._page.render, [*_merged(families), *engine])
-        if all(self._may_show(unit, now) for unit in worker.units.values() if unit.step == "tally" and unit.state):
-            shown.page = page
-        shown.version += 1
+        if list(worker.units.values()) == units:
+            shown.page, shown.bare, shown.good_until = page, bare, good_until
         for listener in shown.listeners:
             listener(now // SECOND_US, points)
 
-    def _may_show(self, unit: Unit, now: int) -> bool:
+    def _withdraw(self) -> None:
+        """Take everything off the page that somebody else may show from now on."""
+        self.published.good_until = -math.inf
+        self.published.ready = False
+
+    def _may_show(self, unit: TallyUnit, now: int) -> bool:
         """Whether the series of a unit may be on the page: nobody else has them, and they are complete."""
-        state = unit.state
-        if unit.step != "tally" or not isinstance(state, Tallying) or not unit.caught_up:
-            return False
-        lease_s = self._configuration.kafka_session_us / SECOND_US / 2
-        return time.monotonic() - unit.proven < lease_s and state.complete_until() > now - BEHIND_US_MAX
+        return (
+            unit.recovered
+            and unit.caught_up
+            and time.monotonic() < self._good_until(unit)
+            and unit.state.complete_until() > now - BEHIND_US_MAX
+        )
+
+    def _good_until(self, unit: Unit) -> float:
+        """Until when nobody else can have proven that a unit is theirs."""
+        return unit.proven + self._configuration.kafka_session_us / SECOND_US / 2
 
     def _reason(self, units: Iterable[Unit]) -> str:
         """Why the worker is not ready; nothing when it is."""
@@ -169,7 +182,7 @@ class KafkaEngine:
         behind = [unit for unit in units if not unit.caught_up]
         if behind:
             lag = sum(unit.lag for unit in behind)
-            recovering = [unit.name for unit in behind if unit.state is None]
+            recovering = [unit.name for unit in behind if not unit.recovered]
             return (
                 f"recovering {', '.join(recovering)}" if recovering else f"catching up: {lag} records are not counted"
             )
@@ -179,7 +192,7 @@ class KafkaEngine:
         families = [gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(ready)})]
         lags: dict[tuple[str, ...], float] = {(unit.name,): float(unit.lag) for unit in units}
         families.append(gauge("partition_lag_records", "Records that a partition has not taken.", ("unit",), lags))
-        counters = [unit.state.counters for unit in units if isinstance(unit.state, Tracking)]
+        counters = [unit.state.counters for unit in units if isinstance(unit, TrackUnit) and unit.recovered]
         waiting = sum(unit.lag for unit in units if unit.step == "track")
         return [*families, *EngineCounters.together(counters).families(waiting)]
 

@@ -23,11 +23,10 @@ from agents.kafka.tracking import rejected_record
 from agents.receipts import Busy, Receipt
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError, Rejection
-from flowmetrics.partition import Delivery
 from flowmetrics.routing import partition_of
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.sources.pseudonyms import Pseudonyms, discreet
-from flowmetrics.steps.track import keys_of
+from flowmetrics.steps.track import key_of
 
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes that wait to be written; beyond it a request is told to come back later."""
@@ -112,10 +111,9 @@ class KafkaIntake:
             if isinstance(timed, Rejection):
                 receipt.rejected.append((index, timed))
                 told = timed if body else discreet(timed)
-                records.append(rejected_record(self._topics, 0, told, Delivery(arrived_at, body)))
+                records.append(rejected_record(self._topics, 0, told, (arrived_at, body)))
             else:
-                keys = keys_of(timed[1])
-                key = keys[0] if keys else f"{timed[1].source} {timed[1].id}"
+                key = key_of(timed[1]) or f"{timed[1].source} {timed[1].id}"
                 number = partition_of(key.encode(), self._topics.partitions)
                 records.append(Record(self._topics.events, number, key.encode(), body))
                 receipt.accepted += 1

@@ -8,14 +8,15 @@ p                        position in changes, clock; ends each checkpoint
 
 from __future__ import annotations
 
+import asyncio
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
-from aiokafka.structs import ConsumerRecord
 
-from agents.kafka.changelog import Record, Writer
+from agents.kafka.changelog import Record
+from agents.kafka.log import Commits, Records
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import Changes, same_shape
@@ -49,7 +50,7 @@ class Tallying:
     """A partition of tally that is ours, with its state read to the end of the changelog."""
 
     def __init__(
-        self, configuration: Configuration, topics: Topics, number: int, shape: str, store: Store, writer: Writer
+        self, configuration: Configuration, topics: Topics, number: int, shape: str, store: Store, writer: Commits
     ) -> None:
         self._topics = topics
         self._number = number
@@ -69,7 +70,7 @@ class Tallying:
         )
         self.read = Read(configuration, kpis)
 
-    def take(self, records: Sequence[ConsumerRecord[bytes, bytes]]) -> None:
+    async def take(self, records: Records) -> None:
         """Add changes to the panes; they are stored with the next checkpoint."""
         position, number = self.position, self._table.number
         for record in records:
@@ -77,6 +78,7 @@ class Tallying:
             self.now = max(self.now, changes.now)
             position.complete_until[changes.partition] = changes.complete_until
             self._tally.apply({number(series): cells for series, cells in changes.series})
+            await asyncio.sleep(0)
         if records:
             position.changes = records[-1].offset + 1
 

@@ -13,15 +13,16 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from aiokafka.structs import ConsumerRecord
 
 from agents.histories import HotHistories
-from agents.kafka.changelog import Record, Writer
+from agents.kafka.changelog import Record
+from agents.kafka.log import Commits, Records
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
 from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
@@ -37,6 +38,11 @@ from flowmetrics.steps.series import Series, SeriesTable
 HISTORY, LETTER, SERIES, WAITS, POSITION = b"h", b"l", b"s", b"w", b"p"
 ARRIVED: Final = "flowmetrics-arrived"
 """Header of an event that was passed on: when it first arrived, in microseconds."""
+
+SLICE: Final = 2000
+"""Events that are taken, and histories that are written, without a pause."""
+
+T = TypeVar("T")
 
 _NUMBER: Final = struct.Struct(">q")
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -96,7 +102,7 @@ class Tracking:
     """A partition of track that is ours, with its state read to the end of the changelog."""
 
     def __init__(
-        self, configuration: Configuration, topics: Topics, number: int, shape: str, store: Store, writer: Writer
+        self, configuration: Configuration, topics: Topics, number: int, shape: str, store: Store, writer: Commits
     ) -> None:
         self._configuration = configuration
         self._topics = topics
@@ -120,43 +126,48 @@ class Tracking:
             self.counters,
         )
 
-    async def take(
-        self,
-        events: Sequence[ConsumerRecord[bytes, bytes]],
-        links: Sequence[ConsumerRecord[bytes, bytes]],
-        now: int,
-        complete_until: int,
-    ) -> None:
+    async def take(self, events: Records, links: Records, now: int, complete_until: int) -> None:
         """Take a batch and commit what follows from it. Raises Lost, and then this must be thrown away."""
         self.now = max(now, self.now)
-        deliveries = [Delivery(_arrived_at(record), record.value or b"") for record in events]
-        letters = [(record.key.decode(), record.value) for record in links if record.key and record.value]
-        opened, taken = await asyncio.to_thread(self._compute, deliveries, letters)
+        partition, opened = self._partition, list[Opened]()
+        for some in _slices(events):
+            arrived = [(_arrived_at(record), record.value or b"") for record in some]
+            opened.append(partition.open(arrived, self.now))
+            self.histories.prefetch(opened[-1].keys())
+            partition.join(opened[-1])
+            await asyncio.sleep(0)
+        partition.hear((record.key.decode(), record.value) for record in links if record.key and record.value)
+        while partition.settle(SLICE):
+            await asyncio.sleep(0)
         if events:
             self.position.events = events[-1].offset + 1
         if links:
             self.position.links = links[-1].offset + 1
-        await self._commit([*self._rows(opened, taken)], [*self._told(opened, taken, complete_until)])
+        taken = partition.taken()
+        rows: list[tuple[bytes, bytes | None]] = []
+        for some in _slices([*taken.dirty]):
+            rows += self._histories_rows(some)
+            await asyncio.sleep(0)
+        rows += self._rows(opened, taken)
+        await self._commit(rows, [*self._told(opened, taken, complete_until)])
         self.histories.age()
 
-    def _compute(self, deliveries: Sequence[Delivery], letters: Sequence[tuple[str, bytes]]) -> tuple[Opened, Taken]:
-        opened = self._partition.open(deliveries, self.now)
-        self.histories.prefetch(opened.keys())
-        return opened, self._partition.take(opened, letters)
-
-    def _rows(self, opened: Opened, taken: Taken) -> Iterator[tuple[bytes, bytes | None]]:
-        for key, last_at, body in self.histories.rows(sorted(taken.dirty)):
+    def _histories_rows(self, keys: Iterable[str]) -> Iterator[tuple[bytes, bytes | None]]:
+        for key, last_at, body in self.histories.rows(keys):
             yield HISTORY + key.encode(), _NUMBER.pack(last_at) + body
+
+    def _rows(self, opened: Sequence[Opened], taken: Taken) -> Iterator[tuple[bytes, bytes | None]]:
         for key in sorted({letter.key for letter in taken.letters}):
             yield LETTER + key.encode(), _encode(self._sent[key])
         for number, series in self._partition.table.taken():
             yield SERIES + _NUMBER.pack(number), _encode(series)
-        for number, delivery in opened.held.items():
-            yield WAITS + _NUMBER.pack(number), _NUMBER.pack(delivery.arrived_at) + delivery.body
-        for number in opened.released:
-            yield WAITS + _NUMBER.pack(number), None
+        for some in opened:
+            for number, (arrived_at, body) in some.held.items():
+                yield WAITS + _NUMBER.pack(number), _NUMBER.pack(arrived_at) + body
+            for number in some.released:
+                yield WAITS + _NUMBER.pack(number), None
 
-    def _told(self, opened: Opened, taken: Taken, complete_until: int) -> Iterator[Record]:
+    def _told(self, opened: Sequence[Opened], taken: Taken, complete_until: int) -> Iterator[Record]:
         topics = self._topics
         by_partition: dict[int, list[tuple[Series, dict[int, int]]]] = defaultdict(list)
         for series, cells in taken.changes.items():
@@ -166,11 +177,11 @@ class Tracking:
             yield Record(topics.changes, number, None, _encode(changes))
         for letter in taken.letters:
             yield Record(topics.links, letter.partition, letter.key.encode(), letter.body)
-        for number, key, delivery in opened.misplaced:
-            header = [(ARRIVED, b"%d" % delivery.arrived_at)]
-            yield Record(topics.events, number, key.encode(), delivery.body, header)
-        for rejection, delivery in opened.rejected:
-            yield rejected_record(topics, self._number, rejection, delivery)
+        for some in opened:
+            for number, key, (arrived_at, body) in some.misplaced:
+                yield Record(topics.events, number, key.encode(), body, [(ARRIVED, b"%d" % arrived_at)])
+            for rejection, delivery in some.rejected:
+                yield rejected_record(topics, self._number, rejection, delivery)
 
     async def _commit(self, rows: list[tuple[bytes, bytes | None]], told: list[Record]) -> None:
         position = (POSITION, self._stored_position())
@@ -200,12 +211,13 @@ class Tracking:
 
 def rejected_record(topics: Topics, partition: int, rejection: Rejection, delivery: Delivery) -> Record:
     """A refused event as the rejected topic keeps it."""
+    arrived_at, body = delivery
     headers = [
         ("reason", rejection.reason.value.encode()),
         ("detail", rejection.detail.encode("utf-8", "replace")),
-        (ARRIVED, b"%d" % delivery.arrived_at),
+        (ARRIVED, b"%d" % arrived_at),
     ]
-    return Record(topics.rejected, partition, None, delivery.body[:256_000], headers)
+    return Record(topics.rejected, partition, None, body[:256_000], headers)
 
 
 def _arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:
@@ -218,4 +230,11 @@ def _arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:
 
 
 def _delivery(value: bytes) -> Delivery:
-    return Delivery(_NUMBER.unpack_from(value)[0], value[_NUMBER.size :])
+    arrived_at: int = _NUMBER.unpack_from(value)[0]
+    return arrived_at, value[_NUMBER.size :]
+
+
+def _slices(several: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Not all at once: between slices of some milliseconds the event loop does whatever else is to be done."""
+    for start in range(0, len(several), SLICE) or (0,):
+        yield several[start : start + SLICE]

@@ -157,6 +157,5 @@ class Engine:
             families = []  # unknown is not zero: nothing is shown before it is right
         ready = gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(shown.ready)})
         shown.page = self._page.render([*families, *runner.engine_families(), ready])
-        shown.version += 1
         for listener in shown.listeners:
             listener(runner.now // SECOND_US, runner.read.latest if shown.ready else {})

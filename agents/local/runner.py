@@ -20,7 +20,7 @@ import msgspec
 from agents.histories import HotHistories
 from agents.local.journal import Checkpoint, Journal
 from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
-from flowmetrics.engine_metrics import EngineCounters
+from flowmetrics.engine_metrics import EngineCounters, Seen
 from flowmetrics.entities.customer import CUSTOMER, CustomerHistory
 from flowmetrics.errors import OperationError, Rejection
 from flowmetrics.events import CustomerEvent, EraseEvent
@@ -35,7 +35,7 @@ from flowmetrics.sources.pseudonyms import Erased
 from flowmetrics.steps.audit import Difference, compare
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.steps.stored import decode_history
-from flowmetrics.steps.track import keys_of
+from flowmetrics.steps.track import keyed, keys_of
 from flowmetrics.topology import Change, assemble, made_anew
 
 BATCH_EVENTS_MAX: Final = 10_000
@@ -80,26 +80,28 @@ class Runner:
         due = self.journal.held(self.now)
         batch = [timed for _, _, body in due if not isinstance(timed := self._source.read(body, FAR_FUTURE), Rejection)]
         hold: list[tuple[int, bytes]] = []
-        position = self.position
+        position, seen = self.position, Seen()
         for arrived_at, lines in self.journal.read(self.position, BATCH_EVENTS_MAX):
             for line in filter(None, lines):  # a line without anything was an event of an erased person
                 timed = self._source.read(line, arrived_at)
                 if isinstance(timed, Rejection):
                     self.counters.add("events_rejected", timed.reason.value)  # only if the configuration changed since
                     continue
-                self.counters.seen(timed[1].source, timed[0], arrived_at)
+                seen.add(timed[1].source, timed[0], arrived_at)
                 if timed[0] > self.now:
                     hold.append((timed[0], line))
                 else:
                     batch.append(timed)
             position += len(lines)
+        self.counters.saw(seen)
         if batch or hold or position != self.position:
             self._take(batch, hold, [number for number, _, _ in due], position)
         return len(batch) + len(hold)
 
     def _take(self, batch: list[Timed], hold: list[tuple[int, bytes]], released: list[int], position: int) -> None:
-        self._histories.prefetch([key for _, event in batch for key in keys_of(event)])
-        tracked = self._track(batch, self._histories)
+        told = keyed(batch)
+        self._histories.prefetch(keys_of(told))
+        tracked = self._track(told, self._histories)
         self.counters.update(tracked.counted)
         changes = {series: kept for series, cells in tracked.changes.items() if (kept := _non_zero(cells))}
         with self.journal.checkpoint() as checkpoint:

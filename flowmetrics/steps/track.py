@@ -26,25 +26,40 @@ from flowmetrics.windowing.bins import BINS
 Changes: TypeAlias = dict[int, dict[int, int]]
 """Series number → cell → signed amount."""
 
+Keyed: TypeAlias = tuple[int, Event, str]
+"""An accepted event, its instant, and the key of the entity that it tells of."""
+
 Touched: TypeAlias = dict[str, Collection[Part]]
 """Key of an entity → the parts of it that changed."""
 
 ENTITIES: Final = (WORK_ITEM, REQUEST, CUSTOMER)
 _BY_PREFIX: Final = {entity.prefix: entity for entity in ENTITIES}
 
-_JOINS: Final = {
-    kind: (*join, kind in (CustomerEvent, EraseEvent, RequestEvent))
-    for entity in ENTITIES
-    for kind, join in entity.joins.items()
-}
-"""Event type → (key of the entity it tells of, how it is joined, whether it may link entities); events of other types
-stay in the log."""
+_JOINS: Final = {kind: join for entity in ENTITIES for kind, join in entity.joins.items()}
+"""Event type → (key of the entity it tells of, how it is joined); events of other types stay in the log."""
+_LINKING: Final = frozenset({CustomerEvent, EraseEvent, RequestEvent})
+"""Events that may link entities, or spread over links."""
 
 
-def keys_of(event: Event) -> Sequence[str]:
-    """The keys of the histories that an event touches: its own entity, and those it mentions."""
+def key_of(event: Event) -> str:
+    """The key of the entity that an event tells of; "" when it tells of none."""
     join = _JOINS.get(type(event))
-    return (join[0](event), *_mentioned_by(event)) if join else ()
+    return join[0](event) if join else ""
+
+
+def keyed(batch: Iterable[Timed]) -> list[Keyed]:
+    """Events with the keys of their entities; events of none are left out."""
+    return [(at, event, key) for at, event in batch if (key := key_of(event))]
+
+
+def keys_of(batch: Iterable[Keyed]) -> list[str]:
+    """The keys of the histories that a batch touches: of entities that are told of, and of those mentioned."""
+    keys = []
+    for _, event, key in batch:
+        keys.append(key)
+        if type(event) in _LINKING:
+            keys.extend(_mentioned_by(event))
+    return keys
 
 
 def entity_of(key: str) -> Entity:
@@ -91,31 +106,26 @@ class Track:
 
         self._plans: dict[type, Memo[_Plan]] = {entity.history: plans(entity) for entity in ENTITIES}
 
-    def __call__(self, batch: Iterable[Timed], histories: Mapping[str, History]) -> Tracked:
+    def __call__(self, batch: Iterable[Keyed], histories: Mapping[str, History]) -> Tracked:
         """Join a batch to the histories, in place, and give what changed."""
         touched: Touched = {}
         counted = self.join(batch, histories, touched)
         return Tracked(self.emit(touched, histories), set(touched), counted)
 
-    def join(self, batch: Iterable[Timed], histories: Mapping[str, History], touched: Touched) -> Counted:
+    def join(self, batch: Iterable[Keyed], histories: Mapping[str, History], touched: Touched) -> Counted:
         """Join a batch to the histories, in place; what it changed goes to `touched`. Gives what was counted."""
         counted: Counted = Counter()
-        configuration = self._configuration
-        for at, event in batch:
-            plan = _JOINS.get(type(event))
-            if plan is None:
-                continue
-            key_of, join, mentions = plan
-            key = key_of(event)
-            history = histories[key]
-            parts = join(history, event, at, configuration, counted)
+        configuration, joins = self._configuration, _JOINS
+        for at, event, key in batch:
+            kind, history = type(event), histories[key]
+            parts = joins[kind][1](history, event, at, configuration, counted)
             if parts:
                 before = touched.get(key)
                 if before is None:
                     touched[key] = parts
                 elif before is not parts:
                     touched[key] = _joined(before, parts)
-            if mentions:
+            if kind in _LINKING:
                 self._link(key, at, event, histories)
                 if history.mentioned:
                     touched.setdefault(key, ())
@@ -132,17 +142,20 @@ class Track:
             spread_erasure(key, histories, self._configuration)
         touched.setdefault(key, ())
 
-    def emit(self, touched: Touched, histories: Mapping[str, History]) -> Changes:
-        """Read what was touched, and who is linked to it, anew: the changes to what it contributed before."""
-        covered: set[str] = set()
+    def emit(self, touched: Touched, histories: Mapping[str, History], changes: Changes | None = None) -> Changes:
+        """Read what was touched, and who is linked to it, anew: the changes to what it contributed before.
+
+        Whoever is linked is added to `touched`. The result is added to `changes`, where they are given.
+        """
+        linked: Touched = {}
         for key in [key for key in touched if histories[key].mentioned]:
-            if key not in covered:
+            if key not in linked:
                 group = reach(key, histories)
-                covered |= group
                 parts = {part for one in group for part in histories[one].parts()}
                 for one in group:
-                    touched[one] = sorted({*parts, *histories[one].contributed}) if self._owns(one) else ()
-        changes: Changes = defaultdict(dict)
+                    linked[one] = sorted({*parts, *histories[one].contributed}) if self._owns(one) else ()
+        touched.update(linked)
+        changes = defaultdict(dict) if changes is None else changes
         self._emit(touched, histories, changes)
         return changes
 

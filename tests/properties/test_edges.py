@@ -35,6 +35,7 @@ from flowmetrics.instants import parse_instant
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.audit import compare
 from flowmetrics.steps.series import SeriesTable
+from flowmetrics.steps.track import keyed
 from flowmetrics.testing import Driver
 from flowmetrics.windowing.bins import Ranked
 
@@ -517,7 +518,7 @@ def test_what_is_odd_about_an_event_is_counted_when_it_is_new_and_not_when_it_is
 
     def counted(**more: Any) -> dict[tuple[str, ...], int]:
         event = item(0, **{"state": "Doing", "id": "1", **more})
-        return dict(driver.track([driver.source.read(line(event), T)], driver.histories).counted)
+        return dict(driver.track(keyed([driver.source.read(line(event), T)]), driver.histories).counted)
 
     assert counted() == {}
     assert counted() == {}
@@ -835,7 +836,7 @@ def test_what_is_cut_from_a_history_is_counted(
     for order in itertools.permutations(events):
         driver = Driver(PLAIN, T + 4 * DAY)
         told_so = [driver.source.read(line(event), T + 4 * DAY) for event in order]
-        assert driver.track(told_so, driver.histories).counted == {("histories_cut", what): 2}
+        assert driver.track(keyed(told_so), driver.histories).counted == {("histories_cut", what): 2}
 
 
 @pytest.mark.parametrize(

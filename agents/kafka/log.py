@@ -1,0 +1,85 @@
+"""What a unit needs of Kafka: a writer, the rest of a changelog, and the streams that it reads, from where it says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final, Protocol, TypeAlias
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+
+from agents.kafka.changelog import Record, Writer, read_to_end
+from agents.kafka.connection import Connection
+
+FETCH_MS: Final = 100
+
+Records: TypeAlias = Sequence[ConsumerRecord[bytes, bytes]]
+
+
+class Commits(Protocol):
+    """The writer of one unit; see `agents.kafka.changelog.Writer`."""
+
+    async def commit(self, records: Sequence[Record], last: Record) -> int:
+        """Write records in one transaction, `last` at their end; gives the offset after `last`. Raises Lost."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of it; what was not committed is gone."""
+        ...
+
+
+class Log(Protocol):
+    """Kafka as the units of one worker see it. Everything may raise KafkaError."""
+
+    async def open(self, name: str) -> Commits:
+        """The writer of a name: from now on whoever had it before is refused."""
+        ...
+
+    def rest(self, topic: str, partition: int, start: int) -> AsyncIterator[Records]:
+        """The committed records of a changelog partition from an offset to its present end."""
+        ...
+
+    async def begin(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read these from here on."""
+        ...
+
+    async def fetch(self, places: Sequence[TopicPartition], most: int) -> Mapping[TopicPartition, Records]:
+        """Committed records that come next, after a while none; about `most` of them."""
+        ...
+
+    async def behind(self, places: Sequence[TopicPartition]) -> int:
+        """How many records are left that were there when last heard of."""
+        ...
+
+
+class KafkaLog:
+    """The log of one worker, over its consumer in the group."""
+
+    def __init__(self, connection: Connection, consumer: AIOKafkaConsumer) -> None:
+        self._connection = connection
+        self._consumer = consumer
+        self._ends: dict[TopicPartition, int] = {}
+
+    async def open(self, name: str) -> Commits:
+        return await Writer.open(self._connection, name)
+
+    def rest(self, topic: str, partition: int, start: int) -> AsyncIterator[Records]:
+        return read_to_end(self._connection, topic, partition, start)
+
+    async def begin(self, positions: Mapping[TopicPartition, int]) -> None:
+        for place, position in positions.items():
+            self._consumer.seek(place, position)
+        self._ends.update(await self._consumer.end_offsets(list(positions)))
+
+    async def fetch(self, places: Sequence[TopicPartition], most: int) -> Mapping[TopicPartition, Records]:
+        found: Mapping[TopicPartition, Records] = await self._consumer.getmany(
+            *places, timeout_ms=FETCH_MS, max_records=most
+        )
+        return found
+
+    async def behind(self, places: Sequence[TopicPartition]) -> int:
+        lag = 0
+        for place in places:
+            self._ends[place] = max(self._ends[place], self._consumer.last_stable_offset(place) or 0)
+            lag += max(0, self._ends[place] - await self._consumer.position(place))
+        return lag

@@ -1,0 +1,188 @@
+"""A unit: a partition of a step that is ours. It recovers, then takes batch after batch, until it is lost.
+
+    open the writer ──▶ read the changelog to its end ──▶ seek ──▶ fetch ──▶ compute ──▶ one transaction ─┐
+    (refuses whoever      (state and position together)             ▲                                     │
+     had it before)                                                 └─────────────────────────────────────┘
+
+After any error writer and state are thrown away, and it begins again at the left if it is still ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from aiokafka import TopicPartition
+
+from agents.kafka.changelog import Record
+from agents.kafka.log import Commits, Log, Records
+from agents.kafka.store import Store
+from agents.kafka.tallying import Tallying
+from agents.kafka.topics import Topics
+from agents.kafka.tracking import Tracking
+from flowmetrics.configuration import Configuration
+
+BATCH_EVENTS_MAX: Final = 10_000
+GATHER_EVENTS_MAX: Final = 50_000
+GATHER_SECONDS: Final = 2.0
+"""How much a partition that is behind takes at once, and how long it gathers it."""
+BEAT_SECONDS: Final = 1.0
+"""At least this often a unit commits, also when nothing came: it proves that it is still ours."""
+
+Do = Callable[[Coroutine[Any, Any, None]], Coroutine[Any, Any, None]]
+"""Has a batch taken, and waits until it is."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What all units of a worker have in common. `clock` gives microseconds since 1970, `ticks` monotonic seconds."""
+
+    configuration: Configuration
+    topics: Topics
+    log: Log
+    store: Callable[[str], Store]
+    shape: str
+    clock: Callable[[], int]
+    ticks: Callable[[], float]
+
+
+class Unit(ABC):
+    """One partition of a step; `live` is its life, from taking it over to losing it."""
+
+    step: str
+
+    def __init__(self, surroundings: Surroundings, number: int) -> None:
+        self.number = number
+        self.caught_up = False
+        """Whether it has once taken all there was."""
+        self.proven = 0.0
+        """Ticks at the beginning of its latest commit: until then nobody else can have had it."""
+        self.lag = 0
+        self.recovered = False
+        self._around = surroundings
+
+    @property
+    def name(self) -> str:
+        """As it is seen in logs and metrics, and as the end of the name of its writer."""
+        return f"{self.step}-{self.number}"
+
+    async def live(self, do: Do) -> None:
+        """Recover, and take batches until something fails. Raises Lost, KafkaError, OperationError."""
+        self.recovered, self.caught_up, self.proven = False, False, 0.0
+        try:
+            async with self._recovery() as (store, writer):
+                places = self._open(store, writer)
+                await self._around.log.begin(places)
+                self.recovered = True
+                while True:
+                    await self.turn(list(places), do)
+        finally:
+            self.recovered = False
+
+    @contextlib.asynccontextmanager
+    async def _recovery(self) -> AsyncIterator[tuple[Store, Commits]]:
+        around = self._around
+        topic = getattr(around.topics, self.step)
+        async with contextlib.AsyncExitStack() as stack:
+            writer = await around.log.open(f"{around.topics.prefix}-{self.name}")
+            stack.push_async_callback(writer.close)
+            store = around.store(self.name)
+            stack.callback(store.close)
+            async for records in around.log.rest(topic, self.number, store.filled):
+                store.fill([(record.key, record.value) for record in records], records[-1].offset + 1)
+            yield store, writer
+
+    @abstractmethod
+    def _open(self, store: Store, writer: Commits) -> dict[TopicPartition, int]:
+        """Make the state from a store that is filled; gives from where to read what."""
+
+    @abstractmethod
+    async def turn(self, places: list[TopicPartition], do: Do) -> None:
+        """Fetch a batch and have it taken."""
+
+    def _place(self, topic: str) -> TopicPartition:
+        return TopicPartition(topic, self.number)
+
+
+class TrackUnit(Unit):
+    """A partition of track."""
+
+    step = "track"
+
+    def _open(self, store: Store, writer: Commits) -> dict[TopicPartition, int]:
+        around = self._around
+        self.state = Tracking(around.configuration, around.topics, self.number, around.shape, store, writer)
+        self._told = 0.0
+        position = self.state.position
+        return {self._place(around.topics.events): position.events, self._place(around.topics.links): position.links}
+
+    async def turn(self, places: list[TopicPartition], do: Do) -> None:
+        arrived, letters = await self._fetched(places)
+        begun, now = self._around.ticks(), self._around.clock()
+        if arrived or letters or begun - self._told >= BEAT_SECONDS:
+            complete = now if self.lag == 0 or not arrived else int(arrived[-1].timestamp) * 1000
+            await do(self.state.take(arrived, letters, now, complete))
+            self.proven = self._told = begun
+        self.caught_up = self.caught_up or self.lag == 0
+
+    async def _fetched(self, places: list[TopicPartition]) -> tuple[Records, Records]:
+        """Events and links of one batch. A partition that is behind waits for more: an entity that several events of
+        a batch tell of is read and written once."""
+        log, ticks = self._around.log, self._around.ticks
+        found: dict[TopicPartition, list[Any]] = {place: [] for place in places}
+        events, links = found.values()
+        until = ticks() + GATHER_SECONDS
+        while True:
+            more = await log.fetch(places, BATCH_EVENTS_MAX)
+            for place, records in more.items():
+                found[place] += records
+            self.lag = await log.behind(places)
+            if not more or self.lag < BATCH_EVENTS_MAX or len(events) >= GATHER_EVENTS_MAX or ticks() > until:
+                return events, links
+
+
+class TallyUnit(Unit):
+    """A partition of tally."""
+
+    step = "tally"
+
+    def __init__(self, surroundings: Surroundings, number: int) -> None:
+        super().__init__(surroundings, number)
+        self.busy = asyncio.Lock()
+        """Whoever reads or changes the panes has it."""
+
+    def _open(self, store: Store, writer: Commits) -> dict[TopicPartition, int]:
+        around = self._around
+        self.state = Tallying(around.configuration, around.topics, self.number, around.shape, store, writer)
+        self._stored = 0.0
+        return {self._place(around.topics.changes): self.state.position.changes}
+
+    async def turn(self, places: list[TopicPartition], do: Do) -> None:
+        found = await self._around.log.fetch(places, BATCH_EVENTS_MAX)
+        begun = self._around.ticks()
+        self.lag = await self._around.log.behind(places)
+        due = begun - self._stored >= BEAT_SECONDS
+        if found or due:
+            await do(self._take(found.get(places[0], ()), due))
+        if due:
+            self.proven = self._stored = begun
+        self.caught_up = self.caught_up or self.lag == 0
+
+    async def _take(self, records: Records, store: bool) -> None:
+        async with self.busy:
+            await self.state.take(records)
+            if store:
+                await self.state.store(self._around.clock())
+
+
+def rocks(folder: Path) -> Callable[[str], Store]:
+    """Stores by the name of their unit, in a folder."""
+    return lambda name: Store(folder / name)
+
+
+__all__ = ["Record", "Surroundings", "TallyUnit", "TrackUnit", "Unit", "rocks"]

@@ -142,7 +142,7 @@ class TrackUnit(Unit):
             for place, records in more.items():
                 found[place] += records
             self.lag = await log.behind(places)
-            if not more or self.lag < BATCH_EVENTS_MAX or len(events) >= GATHER_EVENTS_MAX or ticks() > until:
+            if self.lag < BATCH_EVENTS_MAX or len(events) >= GATHER_EVENTS_MAX or ticks() > until:
                 return events, links
 
 

@@ -89,7 +89,10 @@ class EngineCounters:
 
     def families(self, waiting: int) -> list[Family]:
         """Every family of the engine; `waiting` is how many events of the log were not taken yet."""
-        families = [_counter(name, self._counts) for name in COUNTERS]
+        families = [
+            counter(name, text, labels, {tuple(key): n for (of, *key), n in self._counts.items() if of == name})
+            for name, (labels, text) in COUNTERS.items()
+        ]
         latest: dict[tuple[str, ...], float] = {(source,): at / SECOND_US for source, at in self._latest_at.items()}
         lags: dict[tuple[str, ...], float] = {(source,): lag / SECOND_US for source, lag in self._lag_us.items()}
         return [
@@ -110,16 +113,14 @@ class EngineCounters:
 
 
 def gauge(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> Family:
-    """A gauge of the engine, `flowmetrics_` and the name."""
-    samples = tuple(Sample(tuple(zip(labels, key, strict=True)), value) for key, value in sorted(values.items()))
-    return Family(f"flowmetrics_{name}", text, "gauge", samples)
+    """A gauge of the engine, `flowmetrics_` and the name; values are by those of the labels."""
+    return Family(f"flowmetrics_{name}", text, "gauge", _samples(labels, values))
 
 
-def _counter(name: str, counts: Mapping[tuple[str, ...], int]) -> Family:
-    labels, text = COUNTERS[name]
-    samples = tuple(
-        Sample(tuple(zip(labels, key[1:], strict=True)), float(n))
-        for key, n in sorted(counts.items())
-        if key[0] == name
-    )
-    return Family(f"flowmetrics_{name}_total", text, "counter", samples)
+def counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> Family:
+    """A counter of the engine, `flowmetrics_`, the name and `_total`; values are by those of the labels."""
+    return Family(f"flowmetrics_{name}_total", text, "counter", _samples(labels, values))
+
+
+def _samples(labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> tuple[Sample, ...]:
+    return tuple(Sample(tuple(zip(labels, key, strict=True)), float(value)) for key, value in sorted(values.items()))

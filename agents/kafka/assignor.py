@@ -2,12 +2,12 @@
 
 The events and the links of a partition are one unit, and the changes of a partition are another. Each unit goes to the
 worker with the highest hash of both names that has room (rendezvous hashing), so that a worker that comes or goes moves
-little but its own share, whatever happened before.
+little but its own share, whatever happened before. Each worker is also told which units it would inherit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -47,12 +47,27 @@ def share(names: Iterable[str], workers: Iterable[str]) -> dict[str, str]:
     return dict(sorted(given.items()))
 
 
+def heirs(names: Iterable[str], workers: Iterable[str]) -> dict[str, str]:
+    """Unit → the worker that would have it, were its owner gone; a lone worker has no heir.
+
+    >>> heirs(["track-0", "track-1"], ["a", "b"])
+    {'track-0': 'a', 'track-1': 'b'}
+    """
+    names, everybody = list(names), set(workers)
+    owners = share(names, everybody)
+    without = {worker: share(names, everybody - {worker}) for worker in everybody if len(everybody) > 1}
+    return {unit: without[owner][unit] for unit, owner in owners.items() if owner in without}
+
+
 def _claim(step: str, unit: str, worker: str) -> bytes:
     return blake2b(f"{step} {unit} {worker}".encode(), digest_size=8).digest()
 
 
-def assignor_of(worker: str) -> type[AbstractPartitionAssignor]:
-    """The assignor of a worker: its name, which stays the same over restarts, goes with it to the leader."""
+def assignor_of(worker: str, inherits: Callable[[list[str]], None]) -> type[AbstractPartitionAssignor]:
+    """The assignor of a worker: its name, which stays the same over restarts, goes with it to the leader.
+
+    `inherits` is called with the units that the worker would inherit, before it is told what it owns.
+    """
 
     class Rendezvous(AbstractPartitionAssignor):  # type: ignore[misc] # the library has no types
         name = "flowmetrics-rendezvous"
@@ -68,8 +83,13 @@ def assignor_of(worker: str) -> type[AbstractPartitionAssignor]:
             for unit, worker in share(owned, named).items():
                 for topic, number in owned[unit]:
                     mine[named[worker]].setdefault(topic, []).append(number)
+            inherited: dict[str, list[str]] = {member_id: [] for member_id in members}
+            for unit, worker in heirs(owned, named).items():
+                inherited[named[worker]].append(unit)
             return {
-                member_id: ConsumerProtocolMemberAssignment(cls.version, sorted(topics.items()), b"")
+                member_id: ConsumerProtocolMemberAssignment(
+                    cls.version, sorted(topics.items()), " ".join(inherited[member_id]).encode()
+                )
                 for member_id, topics in mine.items()
             }
 
@@ -79,7 +99,7 @@ def assignor_of(worker: str) -> type[AbstractPartitionAssignor]:
 
         @classmethod
         def on_assignment(cls, assignment: ConsumerProtocolMemberAssignment) -> None:
-            pass
+            inherits(assignment.user_data.decode().split())
 
     return Rendezvous
 

@@ -17,6 +17,7 @@ from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, Kaf
 
 from agents.judging import read_pseudonyms
 from agents.kafka.connection import Connection
+from agents.kafka.effort import unit_families
 from agents.kafka.intake import KafkaIntake
 from agents.kafka.topics import prepare, topics_of
 from agents.kafka.units import TallyUnit, TrackUnit, Unit
@@ -189,12 +190,15 @@ class KafkaEngine:
         return ""
 
     def _engine_families(self, units: list[Unit], ready: bool) -> list[Family]:
-        families = [gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(ready)})]
-        lags: dict[tuple[str, ...], float] = {(unit.name,): float(unit.lag) for unit in units}
-        families.append(gauge("partition_lag_records", "Records that a partition has not taken.", ("unit",), lags))
+        worker = self._worker
+        assert worker is not None
         counters = [unit.state.counters for unit in units if isinstance(unit, TrackUnit) and unit.recovered]
         waiting = sum(unit.lag for unit in units if unit.step == "track")
-        return [*families, *EngineCounters.together(counters).families(waiting)]
+        return [
+            gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(ready)}),
+            *unit_families(units, worker.efforts, worker.stable_age_seconds),
+            *EngineCounters.together(counters).families(waiting),
+        ]
 
 
 def _merged(pages: Iterable[list[Family]]) -> list[Family]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
@@ -59,6 +60,8 @@ class KafkaLog:
         self._connection = connection
         self._consumer = consumer
         self._ends: dict[TopicPartition, int] = {}
+        self._stable: dict[TopicPartition, tuple[int, float]] = {}
+        """The last stable offset, and since when it has stood still below the end."""
 
     async def open(self, name: str) -> Commits:
         return await Writer.open(self._connection, name)
@@ -80,6 +83,18 @@ class KafkaLog:
     async def behind(self, places: Sequence[TopicPartition]) -> int:
         lag = 0
         for place in places:
-            self._ends[place] = max(self._ends[place], self._consumer.last_stable_offset(place) or 0)
+            stable = self._consumer.last_stable_offset(place) or 0
+            self._ends[place] = max(self._ends[place], stable)
+            if stable != self._stable.get(place, (-1, 0))[0] or stable == self._consumer.highwater(place):
+                self._stable[place] = (stable, time.monotonic())
             lag += max(0, self._ends[place] - await self._consumer.position(place))
         return lag
+
+    def stable_age_seconds(self, places: Sequence[TopicPartition]) -> float:
+        """For how long an open transaction has held back what stands in one of these; 0 where none does."""
+        now = time.monotonic()
+        return max((now - self._stable[place][1] for place in places if self._held_back(place)), default=0.0)
+
+    def _held_back(self, place: TopicPartition) -> bool:
+        stable = self._consumer.last_stable_offset(place)
+        return place in self._stable and stable is not None and stable < (self._consumer.highwater(place) or 0)

@@ -66,6 +66,10 @@ class Topics:
     def tally(self) -> str:
         return f"{self.prefix}.tally"
 
+    def changelog(self, step: str) -> str:
+        """The changelog of a step."""
+        return f"{self.prefix}.{step}"
+
 
 def topics_of(configuration: Configuration) -> Topics:
     """The topics that a configuration names."""
@@ -93,6 +97,7 @@ async def prepare(connection: Connection, configuration: Configuration) -> None:
     """Make the topics that are missing, check the others. Raises OperationError, and KafkaError where Kafka is away."""
     topics = topics_of(configuration)
     wanted = _settings(topics, configuration)
+    await connection.knock()
     admin = AIOKafkaAdminClient(**connection.client("admin"))
     await admin.start()
     try:

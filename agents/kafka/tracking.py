@@ -59,6 +59,8 @@ class Position(msgspec.Struct, array_like=True):
     counters: list[tuple[list[str], int]] = []
     shape: str = ""
     """Of the configuration under which it was written."""
+    forgot: int = 0
+    """The UTC day on which silent histories were dropped last."""
 
 
 class Changes(msgspec.Struct, array_like=True):
@@ -195,17 +197,21 @@ class Tracking:
         self.position.counters = self.counters.stored()
         return _encode(self.position)
 
-    async def forget(self) -> None:
-        """Drop the histories that lie outside every reading."""
+    async def forget(self, today: int) -> None:
+        """Drop the histories that lie outside every reading; `today` is remembered as the day when that was done."""
         configuration = self._configuration
         silent_us = 2 * configuration.horizon_us + CUSTOMER_AHEAD_US + LATENESS_DAYS * DAY_US
-        gone: list[tuple[bytes, bytes | None]] = [
-            (HISTORY + key, None)
-            for key, value in self._store.beginning(HISTORY)
-            if _NUMBER.unpack_from(value)[0] < self.now - silent_us
-        ]
+        gone: list[tuple[bytes, bytes | None]] = []
+        for index, (key, value) in enumerate(self._store.beginning(HISTORY)):
+            if _NUMBER.unpack_from(value)[0] < self.now - silent_us:
+                gone.append((HISTORY + key, None))
+                if self._sent.pop(key.decode(), None):
+                    gone.append((LETTER + key, None))
+            if index % SLICE == 0:
+                await asyncio.sleep(0)
+        self.position.forgot = today
+        await self._commit(gone, [])
         if gone:
-            await self._commit(gone, [])
             self.histories.forget()
 
 

@@ -12,20 +12,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import TopicPartition
 
-from agents.kafka.changelog import Record
+from agents.kafka.effort import Effort, Measured
 from agents.kafka.log import Commits, Log, Records
 from agents.kafka.store import Store
 from agents.kafka.tallying import Tallying
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import Tracking
 from flowmetrics.configuration import Configuration
+from flowmetrics.instants import DAY_US
 
 BATCH_EVENTS_MAX: Final = 10_000
 GATHER_EVENTS_MAX: Final = 50_000
@@ -49,6 +51,8 @@ class Surroundings:
     shape: str
     clock: Callable[[], int]
     ticks: Callable[[], float]
+    efforts: dict[str, Effort] = field(default_factory=lambda: defaultdict(Effort))
+    """By the name of the unit."""
 
 
 class Unit(ABC):
@@ -71,23 +75,42 @@ class Unit(ABC):
         """As it is seen in logs and metrics, and as the end of the name of its writer."""
         return f"{self.step}-{self.number}"
 
+    @property
+    def effort(self) -> Effort:
+        """What it cost so far."""
+        return self._around.efforts[self.name]
+
+    @property
+    def places(self) -> list[TopicPartition]:
+        """What it reads."""
+        return [TopicPartition(topic, self.number) for topic in self._reads]
+
+    @property
+    @abstractmethod
+    def _reads(self) -> Sequence[str]:
+        """The topics that it reads."""
+
     async def live(self, do: Do) -> None:
         """Recover, and take batches until something fails. Raises Lost, KafkaError, OperationError."""
         self.recovered, self.caught_up, self.proven = False, False, 0.0
+        self._begun = self._around.ticks()
         try:
             async with self._recovery() as (store, writer):
-                places = self._open(store, writer)
-                await self._around.log.begin(places)
+                positions = self._open(store, writer)
+                await self._around.log.begin(dict(zip(self.places, positions, strict=True)))
                 self.recovered = True
                 while True:
-                    await self.turn(list(places), do)
+                    await self.turn(do)
+                    if not self.caught_up and self.lag == 0:
+                        self.caught_up = True
+                        self.effort.recovery_seconds = self._around.ticks() - self._begun
         finally:
             self.recovered = False
 
     @contextlib.asynccontextmanager
     async def _recovery(self) -> AsyncIterator[tuple[Store, Commits]]:
         around = self._around
-        topic = getattr(around.topics, self.step)
+        topic = around.topics.changelog(self.step)
         async with contextlib.AsyncExitStack() as stack:
             writer = await around.log.open(f"{around.topics.prefix}-{self.name}")
             stack.push_async_callback(writer.close)
@@ -95,18 +118,15 @@ class Unit(ABC):
             stack.callback(store.close)
             async for records in around.log.rest(topic, self.number, store.filled):
                 store.fill([(record.key, record.value) for record in records], records[-1].offset + 1)
-            yield store, writer
+            yield store, Measured(writer, self.effort, around.ticks)
 
     @abstractmethod
-    def _open(self, store: Store, writer: Commits) -> dict[TopicPartition, int]:
-        """Make the state from a store that is filled; gives from where to read what."""
+    def _open(self, store: Store, writer: Commits) -> Sequence[int]:
+        """Make the state from a store that is filled; gives the offsets from where on its places are read."""
 
     @abstractmethod
-    async def turn(self, places: list[TopicPartition], do: Do) -> None:
+    async def turn(self, do: Do) -> None:
         """Fetch a batch and have it taken."""
-
-    def _place(self, topic: str) -> TopicPartition:
-        return TopicPartition(topic, self.number)
 
 
 class TrackUnit(Unit):
@@ -114,26 +134,34 @@ class TrackUnit(Unit):
 
     step = "track"
 
-    def _open(self, store: Store, writer: Commits) -> dict[TopicPartition, int]:
+    @property
+    def _reads(self) -> Sequence[str]:
+        return self._around.topics.events, self._around.topics.links
+
+    def _open(self, store: Store, writer: Commits) -> Sequence[int]:
         around = self._around
         self.state = Tracking(around.configuration, around.topics, self.number, around.shape, store, writer)
         self._told = 0.0
-        position = self.state.position
-        return {self._place(around.topics.events): position.events, self._place(around.topics.links): position.links}
+        return self.state.position.events, self.state.position.links
 
-    async def turn(self, places: list[TopicPartition], do: Do) -> None:
-        arrived, letters = await self._fetched(places)
+    async def turn(self, do: Do) -> None:
+        arrived, letters = await self._fetched()
         begun, now = self._around.ticks(), self._around.clock()
         if arrived or letters or begun - self._told >= BEAT_SECONDS:
             complete = now if self.lag == 0 or not arrived else int(arrived[-1].timestamp) * 1000
             await do(self.state.take(arrived, letters, now, complete))
             self.proven = self._told = begun
-        self.caught_up = self.caught_up or self.lag == 0
+            histories, effort = self.state.histories, self.effort
+            effort.histories_from_memory += histories.hits
+            effort.histories_from_store += histories.misses
+            histories.hits = histories.misses = 0
+            if now // DAY_US > self.state.position.forgot:
+                await do(self.state.forget(now // DAY_US))
 
-    async def _fetched(self, places: list[TopicPartition]) -> tuple[Records, Records]:
+    async def _fetched(self) -> tuple[Records, Records]:
         """Events and links of one batch. A partition that is behind waits for more: an entity that several events of
         a batch tell of is read and written once."""
-        log, ticks = self._around.log, self._around.ticks
+        log, ticks, places = self._around.log, self._around.ticks, self.places
         found: dict[TopicPartition, list[Any]] = {place: [] for place in places}
         events, links = found.values()
         until = ticks() + GATHER_SECONDS
@@ -156,22 +184,25 @@ class TallyUnit(Unit):
         self.busy = asyncio.Lock()
         """Whoever reads or changes the panes has it."""
 
-    def _open(self, store: Store, writer: Commits) -> dict[TopicPartition, int]:
+    @property
+    def _reads(self) -> Sequence[str]:
+        return (self._around.topics.changes,)
+
+    def _open(self, store: Store, writer: Commits) -> Sequence[int]:
         around = self._around
         self.state = Tallying(around.configuration, around.topics, self.number, around.shape, store, writer)
         self._stored = 0.0
-        return {self._place(around.topics.changes): self.state.position.changes}
+        return (self.state.position.changes,)
 
-    async def turn(self, places: list[TopicPartition], do: Do) -> None:
-        found = await self._around.log.fetch(places, BATCH_EVENTS_MAX)
+    async def turn(self, do: Do) -> None:
+        found = await self._around.log.fetch(self.places, BATCH_EVENTS_MAX)
         begun = self._around.ticks()
-        self.lag = await self._around.log.behind(places)
+        self.lag = await self._around.log.behind(self.places)
         due = begun - self._stored >= BEAT_SECONDS
         if found or due:
-            await do(self._take(found.get(places[0], ()), due))
+            await do(self._take(found.get(self.places[0], ()), due))
         if due:
             self.proven = self._stored = begun
-        self.caught_up = self.caught_up or self.lag == 0
 
     async def _take(self, records: Records, store: bool) -> None:
         async with self.busy:
@@ -183,6 +214,3 @@ class TallyUnit(Unit):
 def rocks(folder: Path) -> Callable[[str], Store]:
     """Stores by the name of their unit, in a folder."""
     return lambda name: Store(folder / name)
-
-
-__all__ = ["Record", "Surroundings", "TallyUnit", "TrackUnit", "Unit", "rocks"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,9 @@ from mode import Service
 from agents.kafka.assignor import assignor_of
 from agents.kafka.changelog import Lost
 from agents.kafka.connection import Connection
+from agents.kafka.effort import Effort
 from agents.kafka.log import FETCH_MS, KafkaLog
+from agents.kafka.standby import follow
 from agents.kafka.topics import Topics
 from agents.kafka.units import Surroundings, TallyUnit, TrackUnit, Unit, rocks
 from flowmetrics.configuration import Configuration
@@ -62,6 +65,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         """Why no unit can go on, and somebody must act."""
         self.withdraw: Callable[[], None] = lambda: None
         """Called before anything is given up: its series must leave the page first."""
+        self.inherits: list[str] = []
+        """The units whose stores are kept warm, for when their owner is gone."""
+        self.efforts: dict[str, Effort] = defaultdict(Effort)
         self.units: dict[tuple[str, int], Unit] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self.app, self._channels = _app(configuration, connection, self)
@@ -76,7 +82,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            partition_assignment_strategy=(assignor_of(self._name),),
+            partition_assignment_strategy=(assignor_of(self._name, self._inherits),),
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=max(200, session_ms // 5),
             rebalance_timeout_ms=session_ms,
@@ -85,7 +91,8 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             max_partition_fetch_bytes=4 * 1024 * 1024,
             metadata_max_age_ms=30_000,
         )
-        self._surroundings = self._around(log=KafkaLog(self._connection, self._consumer))
+        self._log = KafkaLog(self._connection, self._consumer)
+        self._surroundings = self._around(log=self._log, efforts=self.efforts)
         self._consumer.subscribe([self._topics.events, self._topics.links, self._topics.changes], listener=self)
         await self._consumer.start()
 
@@ -95,7 +102,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         await self._consumer.stop()
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
-        """Everything is taken away: series leave the page, then the work ends."""
+        """Everything is taken away: series leave the page, then the work ends, and stores are let go of."""
         self.withdraw()
         self.units = {}
         tasks, self._tasks = self._tasks, []
@@ -104,12 +111,17 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         if tasks:
             await asyncio.wait(tasks)
 
+    def _inherits(self, names: list[str]) -> None:
+        self.inherits = names
+
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Begin with what is ours now."""
         ours = sorted({(self._step_of(place.topic), place.partition) for place in assigned})
         self.units = {(step, number): _UNITS[step](self._surroundings, number) for step, number in ours}
         log.info("owns %s", ", ".join(unit.name for unit in self.units.values()) or "nothing")
         self._tasks = [asyncio.create_task(self._own(unit)) for unit in self.units.values()]
+        if self.inherits:
+            self._tasks.append(asyncio.create_task(self._stand_by(self.inherits)))
 
     def _step_of(self, topic: str) -> str:
         return "tally" if topic == self._topics.changes else "track"
@@ -127,6 +139,18 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             except Exception:
                 log.exception("%s failed, and begins again", unit.name)
             await asyncio.sleep(RETRY_SECONDS)
+
+    async def _stand_by(self, names: list[str]) -> None:
+        while True:
+            try:
+                await follow(self._connection, self._topics, names, self._surroundings.store)
+            except (KafkaError, OSError, OperationError) as error:
+                log.warning("standing by for %s begins again: %r", ", ".join(names), error)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    def stable_age_seconds(self, unit: Unit) -> float:
+        """For how long an open transaction has held back what a unit reads."""
+        return self._log.stable_age_seconds(unit.places)
 
     async def _do(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Hand a batch to the agent of a unit, and wait until it is done; it ends with whoever waits for it."""

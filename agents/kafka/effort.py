@@ -1,0 +1,96 @@
+"""What checkpoints and recoveries cost, and what a worker says of its units."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agents.kafka.changelog import Record
+from agents.kafka.log import Commits
+from flowmetrics.engine_metrics import counter, gauge
+from flowmetrics.families import Family
+
+if TYPE_CHECKING:
+    from agents.kafka.units import Unit
+
+
+@dataclass
+class Effort:
+    """What the checkpoints and recoveries of a unit cost since the worker began, however often it came and went."""
+
+    checkpoints: int = 0
+    checkpoint_seconds: float = 0.0
+    checkpoint_bytes: int = 0
+    recovery_seconds: float = 0.0
+    """Of the latest recovery, until it had caught up."""
+    histories_from_memory: int = 0
+    histories_from_store: int = 0
+
+
+class Measured:
+    """A writer whose checkpoints are counted."""
+
+    def __init__(self, writer: Commits, effort: Effort, ticks: Callable[[], float]) -> None:
+        self._writer = writer
+        self._effort = effort
+        self._ticks = ticks
+
+    async def commit(self, records: Sequence[Record], last: Record) -> int:
+        """See `Commits`."""
+        begun = self._ticks()
+        after = await self._writer.commit(records, last)
+        self._effort.checkpoints += 1
+        self._effort.checkpoint_seconds += self._ticks() - begun
+        self._effort.checkpoint_bytes += sum(len(record.value or b"") for record in records)
+        return after
+
+    async def close(self) -> None:
+        """See `Commits`."""
+        await self._writer.close()
+
+
+def unit_families(
+    units: Iterable[Unit], efforts: Mapping[str, Effort], stable_age_seconds: Callable[[Unit], float]
+) -> list[Family]:
+    """What a worker says of the units that it owns now, and of all its checkpoints since it began."""
+    lag, stable, recovery = dict[str, float](), dict[str, float](), dict[str, float]()
+    owned: Counter[str] = Counter(track=0, tally=0)
+    for unit in units:
+        owned[unit.step] += 1
+        lag[unit.name] = unit.lag
+        stable[unit.name] = stable_age_seconds(unit)
+        if unit.caught_up:
+            recovery[unit.name] = unit.effort.recovery_seconds
+    number, seconds, size, reads = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    for name, effort in efforts.items():
+        step = name.partition("-")[0]
+        number[step] += effort.checkpoints
+        seconds[step] += effort.checkpoint_seconds  # type: ignore[assignment] # a sum of floats
+        size[step] += effort.checkpoint_bytes
+        reads["memory"] += effort.histories_from_memory
+        reads["store"] += effort.histories_from_store
+    return [
+        _gauge("partition_lag_records", "Records that a partition has not taken.", "unit", lag),
+        _gauge("engine_partitions_owned", "Partitions of a step that this worker owns.", "step", owned),
+        _gauge("engine_recovery_seconds", "How long a unit took until it was caught up.", "unit", recovery),
+        _gauge(
+            "engine_stable_offset_age_seconds",
+            "How long an open transaction holds back a unit's input.",
+            "unit",
+            stable,
+        ),
+        _counter("engine_checkpoints", "Transactions that were committed.", "step", number),
+        _counter("engine_checkpoint_seconds", "Time that transactions took.", "step", seconds),
+        _counter("engine_checkpoint_bytes", "Bytes that transactions wrote.", "step", size),
+        _counter("engine_histories_read", "Histories asked for, by where they were.", "place", reads),
+    ]
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Family:
+    return gauge(name, text, (label,), {(key,): value for key, value in values.items()})
+
+
+def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Family:
+    return counter(name, text, (label,), {(key,): value for key, value in values.items()})

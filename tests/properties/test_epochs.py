@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from oracle import oracle
 from stories import PLAIN, T, activity, customer, item
 from test_laws import disagreements
-from worlds import CONFIGURATIONS, DAY, HOUR, KINDS, Event, deliveries, line, split, worlds
+from worlds import CONFIGURATIONS, DAY, HOUR, KINDS, MINUTE, Event, deliveries, line, split, worlds
 
 from agents.histories import HotHistories
 from flowmetrics.configuration import Configuration
@@ -259,6 +259,23 @@ def test_what_a_history_contributed_under_the_coming_epoch_is_taken_back_once_th
     swept(engine).deliver([gone])
     assert engine.values() == in_memory(LATE, *events, gone)
     assert not engine.audit()
+
+
+def test_one_epoch_after_another_takes_back_what_was_given_under_the_one_before() -> None:
+    names = ("A", "B", "C")
+    told = [item(0, "Done", name) for name in names]
+    engine = engine_with(told)
+    for hours, reading in enumerate((LATE, replace(LATE, timezone="America/Havana"), PLAIN, LATE), start=1):
+        engine.begin(reading)
+        told.append(item(hours * HOUR, "Doing" if hours % 2 else "Done", "B"))
+        swept(engine, hours % 3).deliver(told[-1:])
+        assert swept(engine).values() == in_memory(reading, *told)
+        for state in ("Doing", "Done"):
+            told.append(item(hours * HOUR + MINUTE, state, f"new under epoch {hours}"))
+            engine.deliver(told[-1:])
+            engine.histories.forget()
+        assert engine.values() == in_memory(reading, *told)
+        assert not engine.audit()
 
 
 def test_two_activities_may_lie_in_one_day_of_the_old_time_zone_and_in_two_of_the_new() -> None:

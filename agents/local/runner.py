@@ -319,6 +319,11 @@ class Runner:
 
     # --- epochs ---------------------------------------------------------------------------------------------------
     @property
+    def epoch(self) -> int:
+        """The number of the published epoch."""
+        return self._epochs.published
+
+    @property
     def progress(self) -> float:
         """How much of the coming epoch is built; 1 while none is."""
         return self._epochs.progress
@@ -347,8 +352,6 @@ class Runner:
 
     def _publish(self, coming: Coming) -> None:
         """Every history is swept: the coming epoch is the one that is shown, from this transaction on."""
-        if self._epochs.histories:
-            log.warning("epoch %d is complete, and is shown from now on", coming.number)
         self._epochs = Epochs(coming.number, coming.number)
         with self.journal.checkpoint() as checkpoint:
             self._put_published(checkpoint)
@@ -417,20 +420,13 @@ class Runner:
 
     def _come(self, shape: str) -> Coming:
         """Begin to build the next epoch, or go on with it if it is this one."""
-        begun = self._epochs.shape == shape
-        if not begun:
+        if self._epochs.shape != shape:
             number, histories = self._epochs.begun + 1, self.journal.histories_count()
             self._epochs = Epochs(self._epochs.published, number, shape, histories=histories)
             with self.journal.checkpoint() as checkpoint:
                 self._put_epochs(checkpoint)
         steps = assemble(self._wanted, self._table, self.now)
         self._restore(self._epochs.begun, steps.tally)
-        if self._epochs.histories:
-            log.warning(
-                "the configuration has changed: %s epoch %d from %d histories; until it is complete, epoch %d is shown",
-                "going on with" if begun else "building", self._epochs.begun, self._epochs.histories,
-                self._epochs.published,
-            )  # fmt: skip
         return Coming(self._epochs.begun, Sweep(self._wanted, self._table, self._epochs.cursor), steps)
 
     def _give_up(self) -> None:

@@ -6,7 +6,6 @@ One line for each seed that fails, which replays it; the last line is the figure
 from __future__ import annotations
 
 import argparse
-import logging
 import resource
 import sys
 import time
@@ -23,7 +22,6 @@ from world import World  # noqa: E402
 
 def verdict(seed: int, without: frozenset[str] = frozenset(), trace: bool = False) -> tuple[int, str]:
     """The seed and what is wrong in its world, or nothing; the trace goes to standard output."""
-    logging.getLogger("agents").setLevel(logging.ERROR)
     world = World(seed, without)
     try:
         world.run()

@@ -27,6 +27,7 @@ from agents.kafka.assignor import assignor_of
 from agents.kafka.changelog import Lost
 from agents.kafka.connection import Connection
 from agents.kafka.effort import Effort
+from agents.kafka.former import leave_for_former
 from agents.kafka.log import FETCH_MS, KafkaLog
 from agents.kafka.standby import follow
 from agents.kafka.topics import Topics
@@ -75,10 +76,11 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
     # --- membership -----------------------------------------------------------------------------------------------
     async def start(self) -> None:
         """Join the group."""
-        session_ms = self._configuration.kafka_session_us // 1000
+        session_ms, group = self._configuration.kafka_session_us // 1000, f"{self._topics.prefix}.workers"
+        await leave_for_former(self._connection, group, self._name)
         self._consumer = AIOKafkaConsumer(
             **self._connection.client(self._name),
-            group_id=f"{self._topics.prefix}.workers",
+            group_id=group,
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -23,7 +23,7 @@ from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.letters import Letter, Post, Sent
 from flowmetrics.steps.series import Series, SeriesTable
 from flowmetrics.steps.stored import decode_history
-from flowmetrics.steps.track import Changes, Keyed, Touched, Track, key_of, keyed, keys_of
+from flowmetrics.steps.track import Changes, Keyed, Touched, Track, key_of, keyed
 
 Delivery: TypeAlias = tuple[int, bytes]
 """An event as it came: when it arrived, and its bytes."""
@@ -40,10 +40,6 @@ class Opened(NamedTuple):
     """Events ahead of now, by number, to be stored until they are released."""
     released: list[int]
     """Numbers of held events that are in the batch now."""
-
-    def keys(self) -> list[str]:
-        """The keys of the histories that it touches, so that they can be fetched together."""
-        return keys_of(self.batch)
 
 
 class Taken(NamedTuple):
@@ -87,6 +83,7 @@ class Partition:
         self._touched: Touched = {}
         self._settled: Touched = {}
         self._changes: Changes = defaultdict(dict)
+        self._letters: list[Letter] = []
 
     def open(self, deliveries: Iterable[Delivery], now: int) -> Opened:
         """Read a batch, and add to it what was held and is due."""
@@ -112,31 +109,35 @@ class Partition:
         self.counters.saw(seen)
         return opened
 
-    def join(self, opened: Opened) -> None:
+    def join(self, batch: Iterable[Keyed]) -> None:
         """Join what was opened to the histories, which should be in memory by now."""
-        self.counters.update(self._track.join(opened.batch, self.histories, self._touched))
+        self.counters.update(self._track.join(batch, self.histories, self._touched))
 
     def hear(self, letters: Iterable[tuple[str, bytes]]) -> None:
         """Take copies of histories that live in other partitions."""
         for key, body in letters:
             self._track.hear(key, decode_history(key, body), self.histories, self._touched)
 
-    def settle(self, most: int) -> bool:
-        """Find out what follows from about `most` of the histories that changed; whether there are more."""
+    def settle(self, most: int) -> Collection[str]:
+        """Find out what follows from about `most` of the histories that changed: their keys, none when all is settled.
+
+        Who is linked to them is settled too, perhaps again.
+        """
         some = {key: self._touched.pop(key) for key in [*islice(self._touched, most)]}
         self._track.emit(some, self.histories, self._changes)
         self._settled.update(some)
-        return bool(self._touched)
+        self._letters += self._post.write(some, self.histories)
+        return some.keys()
 
     def taken(self) -> Taken:
         """All that followed since this was asked last; everything must be settled."""
-        settled, self._settled = self._settled, {}
-        changes, self._changes = self._changes, defaultdict(dict)
-        return Taken(self._named(changes), settled.keys(), self._post.write(settled, self.histories))
+        taken = Taken(self._named(self._changes), self._settled.keys(), self._letters)
+        self._settled, self._changes, self._letters = {}, defaultdict(dict), []
+        return taken
 
     def take(self, opened: Opened, letters: Iterable[tuple[str, bytes]]) -> Taken:
         """Join, hear, settle, all at once."""
-        self.join(opened)
+        self.join(opened.batch)
         self.hear(letters)
         self.settle(len(self._touched))
         return self.taken()

@@ -55,15 +55,24 @@ def read_by_audit(topics: Topics) -> list[str]:
     return [topics.track, topics.tally, topics.changes]
 
 
-async def differences(
+async def differences_of(
     connection: Connection, topics: Topics, configuration: Configuration, now: int, progress: Progress
-) -> AsyncIterator[Difference]:
+) -> list[Difference]:
     """Every difference; cells that lie outside every reading are left out. Raises OperationError while workers run.
 
     One partition at a time is laid out on the disk, in the folder for temporary files.
     """
     await must_rest(connection, topics)
     before = await settled(connection, topics, read_by_audit(topics))
+    found = [one async for one in _differences(connection, topics, configuration, now, progress)]
+    if await settled(connection, topics, read_by_audit(topics)) != before:
+        raise OperationError(f"workers of {topics.prefix} began meanwhile; stop them, and audit again")
+    return found
+
+
+async def _differences(
+    connection: Connection, topics: Topics, configuration: Configuration, now: int, progress: Progress
+) -> AsyncIterator[Difference]:
     emitted: Emitted = Counter()
     for number in range(topics.partitions):
         async with _laid_out(connection, topics.track, number, progress) as store:
@@ -80,14 +89,15 @@ async def differences(
         }
         for difference in _unbalanced(here, tally, table, oldest):
             yield difference
-    if await settled(connection, topics, read_by_audit(topics)) != before:
-        raise OperationError(f"workers of {topics.prefix} began meanwhile; stop them, and audit again")
 
 
 @asynccontextmanager
 async def _laid_out(connection: Connection, topic: str, number: int, progress: Progress) -> AsyncIterator[Store]:
     """The table that a changelog partition is, in a folder that is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="flowmetrics-audit-") as folder, closing(Store(Path(folder) / "s")) as store:
+    with (
+        tempfile.TemporaryDirectory(prefix="flowmetrics-audit-") as folder,
+        closing(Store(Path(folder) / "s")) as store,
+    ):
         rows, reached = list[tuple[bytes, bytes | None]](), 0
         async for record in records_of(connection, topic, number, 0, progress):
             rows.append((record.key or b"", record.value))
@@ -153,8 +163,8 @@ def _unbalanced(
 ) -> Iterator[Difference]:
     """Where the panes do not hold the sum of what was emitted."""
     called_for: Counter[tuple[int, int]] = Counter()
-    for (series, cell), amount in emitted.items():
-        shown = tally.shown(table.number(series))
+    for (labels, cell), amount in emitted.items():
+        shown = tally.shown(table.number(labels))
         if shown != DROPPED:
             called_for[shown, cell] += amount
     found = tally.cells()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.metadata
 import logging
 import math
 import socket
@@ -15,10 +14,12 @@ from typing import Final
 
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError
 
+from agents.heap import give_large_buffers_back
 from agents.judging import read_pseudonyms
 from agents.kafka.connection import Connection
 from agents.kafka.effort import unit_families
 from agents.kafka.intake import KafkaIntake
+from agents.kafka.reading import shape_of
 from agents.kafka.topics import prepare, topics_of
 from agents.kafka.units import TallyUnit, TrackUnit, Unit
 from agents.kafka.worker import Worker
@@ -30,7 +31,6 @@ from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.families import Family
 from flowmetrics.instants import SECOND_US
-from flowmetrics.settings import fingerprint
 from flowmetrics.steps.read import Points
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,7 @@ class KafkaEngine:
         self.failure: FlowmetricsError | None = None
         pseudonyms = read_pseudonyms(configuration)
         self.intake = KafkaIntake(self._connection, self._topics, configuration, pseudonyms, clock)
-        read, write = fingerprint(configuration, importlib.metadata.version("tzdata"))
-        self._shape = f"{read} {write} {pseudonyms.mark if pseudonyms else ''}"
+        self._shape = shape_of(configuration)
         self._worker: Worker | None = None
 
     @property
@@ -75,6 +74,7 @@ class KafkaEngine:
 
     async def start(self) -> None:
         """Begin; Kafka may still be away."""
+        give_large_buffers_back()
         self._tasks.append(asyncio.create_task(self._run()))
 
     async def stop(self) -> None:

@@ -22,7 +22,7 @@ _NUMBER: Final = struct.Struct(">q")
 _SERIES: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 
 
-async def explained(
+async def explanation_of(
     connection: Connection, topics: Topics, configuration: Configuration, number: int, key: str, progress: Progress
 ) -> list[str]:
     """The facts of an entity of partition `number` and what they contribute, in words.

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from agents.kafka.connection import Connection
@@ -38,5 +38,7 @@ async def leave_for_former(connection: Connection, group: str, name: str) -> Non
                 for member_id in former:
                     await client.send(node, LeaveGroupRequest(group, member_id))
                 log.info("took our former self out of the group")
+    except GroupCoordinatorNotAvailableError:
+        log.debug("there is no group yet")
     except KafkaError as error:
         log.warning("our former self may stay in the group until its session ends: %r", error)

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import AuthenticationFailedError, GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from agents.judging import read_pseudonyms
@@ -41,12 +41,8 @@ async def answering(connection: Connection) -> AsyncIterator[None]:
     """What Kafka cannot do or refuses inside is an OperationError that says what to do."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says is in the error, once
     try:
+        await connection.knock()
         yield
-    except AuthenticationFailedError as error:
-        raise OperationError(
-            f"Kafka at {connection.brokers} refuses these credentials ({error}); "
-            "look at kafka.user, kafka.password_file and kafka.mechanism"
-        ) from None
     except (KafkaError, OSError) as error:
         raise OperationError(
             f"Kafka at {connection.brokers} does not answer as it should ({error or type(error).__name__}); "
@@ -116,10 +112,10 @@ async def ends(
         return found
 
 
-async def count(connection: Connection, topics: Topics, names: Sequence[str]) -> int:
-    """About how many records there are to read."""
+async def count(connection: Connection, topics: Topics, names: Sequence[str], number: int | None = None) -> int:
+    """About how many records there are to read, on all partitions or on one."""
     async with _consumer(connection, "read_committed") as consumer:
-        places = _places(topics, names)
+        places = [place for place in _places(topics, names) if number in (None, place.partition)]
         begins, found = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
         return sum(found[place] - begins[place] for place in places)
 

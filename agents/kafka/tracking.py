@@ -15,7 +15,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 from aiokafka.structs import ConsumerRecord
@@ -29,11 +29,12 @@ from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
 from flowmetrics.engine_metrics import EngineCounters
 from flowmetrics.errors import OperationError, Rejection
 from flowmetrics.instants import DAY_US
-from flowmetrics.limits import LATENESS_DAYS
+from flowmetrics.limits import EVENT_BYTES_MAX, LATENESS_DAYS
 from flowmetrics.partition import Delivery, Opened, Partition, Taken
 from flowmetrics.routing import partition_of
 from flowmetrics.steps.letters import Sent
 from flowmetrics.steps.series import Series, SeriesTable
+from flowmetrics.steps.track import Keyed, keys_of
 
 HISTORY, LETTER, SERIES, WAITS, POSITION = b"h", b"l", b"s", b"w", b"p"
 ARRIVED: Final = "flowmetrics-arrived"
@@ -43,6 +44,9 @@ SLICE: Final = 2000
 """Events that are taken, and histories that are written, without a pause."""
 
 T = TypeVar("T")
+Row: TypeAlias = tuple[bytes, bytes | None]
+"""Key and value on the changelog; no value is a tombstone."""
+Rows: TypeAlias = list[Row]
 
 _NUMBER: Final = struct.Struct(">q")
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -82,13 +86,16 @@ def same_shape(topics: Topics, stored: str, configured: str) -> None:
 
 
 class StoredHistories:
-    """The histories in a store, as the hot ones read them."""
+    """The histories in a store, as the hot ones read them; `pending` are rows that it does not hold yet."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.pending: dict[bytes, bytes | None] = {}
 
     def histories(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        for key, value in zip(keys, self._store.get([HISTORY + key.encode() for key in keys]), strict=True):
+        rows = [HISTORY + key.encode() for key in keys]
+        for key, row, stored in zip(keys, rows, self._store.get(rows), strict=True):
+            value = self.pending.get(row, stored)
             if value is not None:
                 yield key, value[_NUMBER.size :]
 
@@ -104,7 +111,14 @@ class Tracking:
     """A partition of track that is ours, with its state read to the end of the changelog."""
 
     def __init__(
-        self, configuration: Configuration, topics: Topics, number: int, shape: str, store: Store, writer: Commits
+        self,
+        configuration: Configuration,
+        topics: Topics,
+        number: int,
+        shape: str,
+        store: Store,
+        writer: Commits,
+        hot_histories_max: int,
     ) -> None:
         self._configuration = configuration
         self._topics = topics
@@ -116,7 +130,9 @@ class Tracking:
         same_shape(topics, self.position.shape, shape)
         self.now = self.position.now
         self.counters = EngineCounters(self.position.counters)
-        self.histories = HotHistories(StoredHistories(store), configuration.hot_entities_max)
+        self._hot_max = hot_histories_max
+        self._stored = StoredHistories(store)
+        self.histories = HotHistories(self._stored, hot_histories_max)
         self._sent = {key.decode(): _SENT(value) for key, value in store.beginning(LETTER)}
         self._partition = Partition(
             configuration,
@@ -131,34 +147,54 @@ class Tracking:
     async def take(self, events: Records, links: Records, now: int, complete_until: int) -> None:
         """Take a batch and commit what follows from it. Raises Lost, and then this must be thrown away."""
         self.now = max(now, self.now)
-        partition, opened = self._partition, list[Opened]()
+        partition, opened, batch = self._partition, list[Opened](), list[Keyed]()
         for some in _slices(events):
             arrived = [(_arrived_at(record), record.value or b"") for record in some]
             opened.append(partition.open(arrived, self.now))
-            self.histories.prefetch(opened[-1].keys())
-            partition.join(opened[-1])
+            batch += opened[-1].batch
+            opened[-1].batch.clear()
             await asyncio.sleep(0)
+        rows: Rows = []
+        for share in self._shares(batch):
+            for keyed in _slices(share):
+                self.histories.prefetch(keys_of(keyed))
+                partition.join(keyed)
+                await asyncio.sleep(0)
+            await self._settle(rows)
         partition.hear((record.key.decode(), record.value) for record in links if record.key and record.value)
-        while partition.settle(SLICE):
-            await asyncio.sleep(0)
+        await self._settle(rows)
         if events:
             self.position.events = events[-1].offset + 1
         if links:
             self.position.links = links[-1].offset + 1
         taken = partition.taken()
-        rows: list[tuple[bytes, bytes | None]] = []
-        for some in _slices([*taken.dirty]):
-            rows += self._histories_rows(some)
-            await asyncio.sleep(0)
         rows += self._rows(opened, taken)
         await self._commit(rows, [*self._told(opened, taken, complete_until)])
+        self._stored.pending.clear()
+
+    def _shares(self, batch: list[Keyed]) -> list[list[Keyed]]:
+        """A batch in parts, each of as many events as there may be histories in memory, and no entity in two."""
+        number = 1 + len(batch) // self._hot_max
+        shares: list[list[Keyed]] = [[] for _ in range(number)] if number > 1 else [batch]
+        if number > 1:
+            for keyed in batch:
+                shares[hash(keyed[2]) % number].append(keyed)
+        return shares
+
+    async def _settle(self, rows: Rows) -> None:
+        """Add the rows of all histories that changed; from then on they need not be in memory."""
+        while keys := self._partition.settle(SLICE):
+            some = [*self._histories_rows(keys)]
+            rows += some
+            self._stored.pending.update(some)
+            await asyncio.sleep(0)
         self.histories.age()
 
-    def _histories_rows(self, keys: Iterable[str]) -> Iterator[tuple[bytes, bytes | None]]:
+    def _histories_rows(self, keys: Iterable[str]) -> Iterator[Row]:
         for key, last_at, body in self.histories.rows(keys):
             yield HISTORY + key.encode(), _NUMBER.pack(last_at) + body
 
-    def _rows(self, opened: Sequence[Opened], taken: Taken) -> Iterator[tuple[bytes, bytes | None]]:
+    def _rows(self, opened: Sequence[Opened], taken: Taken) -> Iterator[Row]:
         for key in sorted({letter.key for letter in taken.letters}):
             yield LETTER + key.encode(), _encode(self._sent[key])
         for number, series in self._partition.table.taken():
@@ -185,7 +221,7 @@ class Tracking:
             for rejection, delivery in some.rejected:
                 yield rejected_record(topics, self._number, rejection, delivery)
 
-    async def _commit(self, rows: list[tuple[bytes, bytes | None]], told: list[Record]) -> None:
+    async def _commit(self, rows: Rows, told: list[Record]) -> None:
         position = (POSITION, self._stored_position())
         records = [Record(self._topics.track, self._number, key, value) for key, value in rows]
         last = Record(self._topics.track, self._number, *position)
@@ -201,7 +237,7 @@ class Tracking:
         """Drop the histories that lie outside every reading; `today` is remembered as the day when that was done."""
         configuration = self._configuration
         silent_us = 2 * configuration.horizon_us + CUSTOMER_AHEAD_US + LATENESS_DAYS * DAY_US
-        gone: list[tuple[bytes, bytes | None]] = []
+        gone: Rows = []
         for index, (key, value) in enumerate(self._store.beginning(HISTORY)):
             if _NUMBER.unpack_from(value)[0] < self.now - silent_us:
                 gone.append((HISTORY + key, None))
@@ -223,7 +259,7 @@ def rejected_record(topics: Topics, partition: int, rejection: Rejection, delive
         ("detail", rejection.detail.encode("utf-8", "replace")),
         (ARRIVED, b"%d" % arrived_at),
     ]
-    return Record(topics.rejected, partition, None, body[:256_000], headers)
+    return Record(topics.rejected, partition, None, body[:EVENT_BYTES_MAX], headers)
 
 
 def _arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:

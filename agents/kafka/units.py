@@ -14,6 +14,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +31,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.instants import DAY_US
 
 BATCH_EVENTS_MAX: Final = 10_000
-GATHER_EVENTS_MAX: Final = 50_000
+GATHER_EVENTS_MAX: Final = 25_000
 GATHER_SECONDS: Final = 2.0
 """How much a partition that is behind takes at once, and how long it gathers it."""
 BEAT_SECONDS: Final = 1.0
@@ -51,6 +52,10 @@ class Surroundings:
     shape: str
     clock: Callable[[], int]
     ticks: Callable[[], float]
+    hot_histories_max: int
+    """How many histories a partition of track keeps in memory."""
+    gathering: AbstractAsyncContextManager[object] = field(default_factory=contextlib.nullcontext)
+    """Held by the one partition that gathers many events and takes them: their memory is needed only once."""
     efforts: dict[str, Effort] = field(default_factory=lambda: defaultdict(Effort))
     """By the name of the unit."""
 
@@ -140,11 +145,17 @@ class TrackUnit(Unit):
 
     def _open(self, store: Store, writer: Commits) -> Sequence[int]:
         around = self._around
-        self.state = Tracking(around.configuration, around.topics, self.number, around.shape, store, writer)
+        self.state = Tracking(
+            around.configuration, around.topics, self.number, around.shape, store, writer, around.hot_histories_max
+        )
         self._told = 0.0
         return self.state.position.events, self.state.position.links
 
     async def turn(self, do: Do) -> None:
+        async with self._around.gathering if self.lag >= BATCH_EVENTS_MAX else contextlib.nullcontext():
+            await self._turn(do)
+
+    async def _turn(self, do: Do) -> None:
         arrived, letters = await self._fetched()
         begun, now = self._around.ticks(), self._around.clock()
         if arrived or letters or begun - self._told >= BEAT_SECONDS:

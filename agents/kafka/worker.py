@@ -14,6 +14,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -59,9 +60,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         self._connection = connection
         self._topics = topics
         self._name = name
-        self._around = partial(
-            Surroundings, configuration, topics, store=rocks(folder), shape=shape, clock=clock, ticks=time.monotonic
-        )
+        self._store = rocks(folder)
+        self._shape = shape
+        self._clock = clock
         self.failure: OperationError | None = None
         """Why no unit can go on, and somebody must act."""
         self.withdraw: Callable[[], None] = lambda: None
@@ -94,7 +95,18 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             metadata_max_age_ms=30_000,
         )
         self._log = KafkaLog(self._connection, self._consumer)
-        self._surroundings = self._around(log=self._log, efforts=self.efforts)
+        self._surroundings = Surroundings(
+            self._configuration,
+            self._topics,
+            self._log,
+            self._store,
+            self._shape,
+            self._clock,
+            time.monotonic,
+            self._configuration.hot_entities_max,
+            asyncio.Lock(),
+            self.efforts,
+        )
         self._consumer.subscribe([self._topics.events, self._topics.links, self._topics.changes], listener=self)
         await self._consumer.start()
 
@@ -119,7 +131,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Begin with what is ours now."""
         ours = sorted({(self._step_of(place.topic), place.partition) for place in assigned})
-        self.units = {(step, number): _UNITS[step](self._surroundings, number) for step, number in ours}
+        owned = max(1, sum(step == "track" for step, _ in ours))
+        around = replace(self._surroundings, hot_histories_max=self._configuration.hot_entities_max // owned)
+        self.units = {(step, number): _UNITS[step](around, number) for step, number in ours}
         log.info("owns %s", ", ".join(unit.name for unit in self.units.values()) or "nothing")
         self._tasks = [asyncio.create_task(self._own(unit)) for unit in self.units.values()]
         if self.inherits:
@@ -145,7 +159,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
     async def _stand_by(self, names: list[str]) -> None:
         while True:
             try:
-                await follow(self._connection, self._topics, names, self._surroundings.store)
+                await follow(self._connection, self._topics, names, self._store)
             except (KafkaError, OSError, OperationError) as error:
                 log.warning("standing by for %s begins again: %r", ", ".join(names), error)
             await asyncio.sleep(RETRY_SECONDS)

@@ -29,14 +29,15 @@ class HotHistories(dict[str, History]):
 
     Two generations bound the memory: when the young one is full it becomes the old one, and what is touched again
     comes back from there. A history counts once for every `ORDINARY_BYTES` of its stored form. What was changed must be
-    committed before `age` is called.
+    committed before `age` is called. `epoch` is the published one.
     """
 
     ORDINARY_BYTES: Final = 512
 
-    def __init__(self, store: HistoryStore, most: int) -> None:
+    def __init__(self, store: HistoryStore, most: int, epoch: int = 0) -> None:
         super().__init__()
         self._store = store
+        self._epoch = epoch
         self._most = most
         self._old: dict[str, History] = {}
         self._weight = 0
@@ -61,7 +62,7 @@ class HotHistories(dict[str, History]):
         self.misses += len(wanted)
         with self._store.told():
             for key, body in self._store.histories(sorted(wanted)):
-                self[key] = decode_history(key, body)
+                self[key] = decode_history(key, body, self._epoch)
                 self._weight += len(body) // self.ORDINARY_BYTES
         for key in wanted:
             if key not in self:
@@ -81,6 +82,11 @@ class HotHistories(dict[str, History]):
         self.clear()
         self._weight = 0
 
+    def enter(self, epoch: int) -> None:
+        """Read histories as of an epoch that is published from now on."""
+        self._epoch = epoch
+        self.forget()
+
     def rows(self, keys: Iterable[str]) -> Iterator[tuple[str, int, bytes]]:
         """Key, latest instant of all that were ever linked, and encoded history, as stores keep them.
 
@@ -88,7 +94,7 @@ class HotHistories(dict[str, History]):
         """
         for key in keys:
             history = self[key]
-            body = encode_history(history)
+            body = encode_history(history, self._epoch)
             self._weight += len(body) // self.ORDINARY_BYTES
             if history.mentioned:
                 yield key, max(self[linked].last_at() for linked in reach(key, self)), body

@@ -2,8 +2,8 @@
 
     event ──add──▶ history ──read──▶ story ──measures──▶ contributions = {(series, pane, bin, amount)}
 
-A history never depends on the order of arrival and never asks the clock. Its `emitted` are the contributions that were
-given last; they are kept beside the facts so that what is taken back is what was given, whatever the code or the
+A history never depends on the order of arrival and never asks the clock. Its `contributed` are the contributions that
+were given last; they are kept beside the facts so that what is taken back is what was given, whatever the code or the
 configuration is by then.
 """
 
@@ -38,12 +38,16 @@ Counted: TypeAlias = Counter[tuple[str, ...]]
 class History(Protocol):
     """The facts of one entity, and `contributed`: what each part of them contributed last.
 
+    `contributed` is of the published epoch; `coming` is the same of the epoch that is being built, and means nothing
+    where its sweep has not been yet (`flowmetrics.epochs`). `epoch` is the published one when the history was stored.
     `mentioned` are the keys of the entities that ever said something about this one, or it about them, with the
     instant of the earliest such fact; it only grows.
     """
 
     contributed: dict[Part, Packed]
     mentioned: dict[str, int]
+    epoch: int
+    coming: dict[Part, Packed]
 
     def parts(self) -> Sequence[Part]:
         """Every part that may have something to contribute."""

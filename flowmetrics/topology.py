@@ -2,12 +2,12 @@
 
     events ──▶ track ──▶ changes ──▶ tally ──▶ read ──▶ page
                  │                     │
-         histories, held, series    segments
+         histories, held, series    segments, shown
 
 >>> [step.name for step in STEPS if EVENTS in step.reads]
 ['track']
 >>> [store.name for store in made_anew(Change.READ)]
-['series', 'changes', 'segments']
+['changes', 'segments', 'shown']
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Change(enum.Enum):
     """After which change of the configuration something is made anew."""
 
     READ = "read"
-    """From the histories: what they mean has changed."""
+    """For a new epoch, from the histories: what they mean has changed."""
     WRITE = "write"
     """From the log: what is remembered has changed."""
     NEVER = "never"
@@ -47,9 +47,10 @@ class Store:
 EVENTS: Final = Store("log", "entity", Change.NEVER)
 HISTORIES: Final = Store("histories", "entity", Change.WRITE)
 HELD: Final = Store("held", "entity", Change.WRITE)
-SERIES: Final = Store("series", "series", Change.READ)
+SERIES: Final = Store("series", "series", Change.WRITE)
 CHANGES: Final = Store("changes", "value stream", Change.READ)
 SEGMENTS: Final = Store("segments", "value stream and day", Change.READ)
+SHOWN: Final = Store("shown", "series", Change.READ)
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ class Step:
 
 STEPS: Final = (
     Step("track", (EVENTS,), (CHANGES,), (HISTORIES, HELD, SERIES)),
-    Step("tally", (CHANGES,), (), (SEGMENTS,)),
+    Step("tally", (CHANGES,), (), (SEGMENTS, SHOWN)),
 )
 
 
 def made_anew(change: Change) -> tuple[Store, ...]:
-    """What a change of the configuration empties; one of writing empties also what is made by reading."""
+    """What a change of the configuration makes anew; one of writing also what is made by reading."""
     levels = (Change.READ,) if change is Change.READ else (Change.READ, Change.WRITE)
     return tuple(store for step in STEPS for store in (*step.keeps, *step.gives) if store.anew in levels)
 

@@ -21,7 +21,6 @@ from flowmetrics.engine_metrics import gauge
 from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.instants import DAY_US, SECOND_US
-from flowmetrics.settings import fingerprint
 from flowmetrics.sources.cloudevents import CloudEvents
 
 PUBLISH_SECONDS_MIN: Final = 0.2
@@ -35,7 +34,7 @@ FORGET_FIRST_US: Final = 5 * 60 * SECOND_US
 
 def open_runner(configuration: Configuration, journal: Journal, now: int) -> Runner:
     """A runner over what is stored."""
-    return Runner(configuration, journal, fingerprint(configuration, importlib.metadata.version("tzdata")), now)
+    return Runner(configuration, journal, importlib.metadata.version("tzdata"), now)
 
 
 def directory_of(broker: str) -> Path:
@@ -112,6 +111,7 @@ class Engine:
         while not self._stopping.is_set():
             self._work.clear()
             took = runner.step(self._clock())
+            building = runner.build()
             kpis = kpis or took > 0
             waited = time.monotonic() - published
             if waited >= PUBLISH_SECONDS_MAX or (kpis and waited >= max(PUBLISH_SECONDS_MIN, 4 * cost)):
@@ -127,7 +127,7 @@ class Engine:
                 runner.forget()
                 forgot_us = runner.now
             runner.erase()
-            if not took:
+            if not took and not building:
                 self._work.wait(PUBLISH_SECONDS_MIN if kpis else PUBLISH_SECONDS_MAX / 2)
         self._drain(runner)
 

@@ -9,12 +9,14 @@ after some checkpoint.
                                                                            an empty line: of an erased person
     histories  key, latest instant, facts and what they contributed
     held       accepted events ahead of now
-    series     numbers of series; the number under which tally shows them
-    changes    what track gave and tally has not stored yet                a crash costs tally a short re-read
-    segments   panes of one value stream and day
+    series     numbers of series, the same in all epochs
+    shown      the number under which tally shows a series                 of an epoch
+    changes    what track gave and tally has not stored yet                of an epoch; a crash costs a short re-read
+    segments   panes of one value stream and day                           of an epoch
     rejected   what was refused, and why
     erased     persons to be erased from the log: key, up to which instant, before which offset nothing is left
-    meta       position, clock, counters, fingerprints, which key makes the pseudonyms
+    meta       position, clock, counters, which key makes the pseudonyms; of the published epoch the configuration
+               and its fingerprints; how far the coming one is
 
 What is deleted is overwritten (secure_delete), because it may be what an erased person did.
 """
@@ -34,21 +36,28 @@ from flowmetrics.errors import OperationError, Reason, Rejection
 from flowmetrics.steps.series import Series
 
 FILE: Final = "flowmetrics.db"
-FORMAT: Final = 1
-"""Of the file; a file of another format is refused."""
+FORMAT: Final = 2
+"""Of the file. One of format 1, which had no epochs, loses its panes, and the runner makes them anew from the
+histories; one of any other format is refused."""
 
-_SCHEMA: Final = """
+_OF_EPOCHS: Final = """
+CREATE TABLE series (number INTEGER PRIMARY KEY, series BLOB);
+CREATE TABLE shown (epoch INTEGER, number INTEGER, shown INTEGER, PRIMARY KEY (epoch, number)) WITHOUT ROWID;
+CREATE TABLE changes (id INTEGER PRIMARY KEY, epoch INTEGER, body BLOB);
+CREATE TABLE segments (
+  epoch INTEGER, stream TEXT, day INTEGER, body BLOB, PRIMARY KEY (epoch, stream, day)
+) WITHOUT ROWID;
+"""
+_SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 CREATE TABLE log (first INTEGER PRIMARY KEY, count INTEGER, arrived_at INTEGER, body BLOB);
 CREATE TABLE histories (key TEXT PRIMARY KEY, last_at INTEGER, body BLOB) WITHOUT ROWID;
 CREATE TABLE held (id INTEGER PRIMARY KEY, at INTEGER, body BLOB);
 CREATE INDEX held_at ON held (at);
-CREATE TABLE series (number INTEGER PRIMARY KEY, series BLOB, shown INTEGER);
-CREATE TABLE changes (id INTEGER PRIMARY KEY, body BLOB);
-CREATE TABLE segments (stream TEXT, day INTEGER, body BLOB, PRIMARY KEY (stream, day)) WITHOUT ROWID;
 CREATE TABLE rejected (id INTEGER PRIMARY KEY, arrived_at INTEGER, reason TEXT, detail TEXT, body BLOB);
 CREATE TABLE erased (key TEXT PRIMARY KEY, until INTEGER, swept INTEGER) WITHOUT ROWID;
-"""
+{_OF_EPOCHS}"""
+_FROM_1: Final = f"DROP TABLE series; DROP TABLE changes; DROP TABLE segments; {_OF_EPOCHS}"
 _KEYS_A_QUERY: Final = 500
 _BUSY_MS: Final = 30_000
 _MEND: Final = "restore it from a backup, or move it away and import the events again"
@@ -183,31 +192,50 @@ class Journal:
 
     def keys(self) -> Iterator[str]:
         """Every key that has a history, in order."""
-        after, page = "", [""]
-        while page:
-            sql = "SELECT key FROM histories WHERE key > ? ORDER BY key LIMIT 10000"
-            page = [key for (key,) in self._select(sql, (after,))]
+        after = ""
+        while page := self.keys_after(after, 10_000):
             yield from page
-            after = page[-1] if page else ""
+            after = page[-1]
+
+    def keys_after(self, after: str, most: int) -> list[str]:
+        """The next keys that have a history, in order, which is that of their bytes."""
+        sql = "SELECT key FROM histories WHERE key > ? ORDER BY key LIMIT ?"
+        return [key for (key,) in self._select(sql, (after, most))]
+
+    def histories_count(self) -> int:
+        """How many histories there are; it takes a reading of all of them."""
+        return int(self._select("SELECT count(*) FROM histories")[0][0])
 
     def held(self, now: int) -> list[tuple[int, int, bytes]]:
         """(number, instant, event) of held events whose time has come, at most 10,000."""
         sql = "SELECT id, at, body FROM held WHERE at <= ? ORDER BY at LIMIT 10000"
         return self._select(sql, (now,))
 
-    def series(self) -> list[tuple[int, Series, int | None]]:
-        """(number, series, number it is shown under)."""
-        rows = self._select("SELECT number, series, shown FROM series ORDER BY number")
+    def series(self) -> list[tuple[int, Series]]:
+        """(number, series)."""
+        rows = self._select("SELECT number, series FROM series ORDER BY number")
         with self.told():
-            return [(number, tuple(msgspec.msgpack.decode(series)), shown) for number, series, shown in rows]
+            return [(number, tuple(msgspec.msgpack.decode(series))) for number, series in rows]
 
-    def segments(self) -> Iterator[tuple[int, bytes]]:
+    def shown(self, epoch: int) -> list[tuple[int, int]]:
+        """(number, number it is shown under) of the series of an epoch."""
+        return self._select("SELECT number, shown FROM shown WHERE epoch = ?", (epoch,))
+
+    def segments(self, epoch: int) -> Iterator[tuple[int, bytes]]:
         """(day, panes) of every value stream."""
-        yield from self._select("SELECT day, body FROM segments")
+        yield from self._select("SELECT day, body FROM segments WHERE epoch = ?", (epoch,))
 
-    def changes(self) -> list[tuple[int, bytes]]:
-        """(number, changes) that tally has not stored, in the order in which track gave them."""
-        return self._select("SELECT id, body FROM changes ORDER BY id")
+    def changes(self) -> list[tuple[int, int, bytes]]:
+        """(number, epoch, changes) that tally has not stored, in the order in which track gave them."""
+        return self._select("SELECT id, epoch, body FROM changes ORDER BY id")
+
+    def given(self) -> int:
+        """The number of the last changes; 0 when tally has stored all."""
+        return int(self._select("SELECT coalesce(max(id), 0) FROM changes")[0][0])
+
+    def former(self, kept: Sequence[int]) -> list[int]:
+        """The epochs of which panes are left, but for those that are kept."""
+        return sorted({epoch for (epoch,) in self._select("SELECT DISTINCT epoch FROM segments")} - {*kept})
 
     def erased(self) -> list[tuple[str, int, int]]:
         """(key, instant of the erasure, offset of the log before which nothing is left) of erased persons."""
@@ -237,6 +265,8 @@ class Journal:
         found = self._state.execute("PRAGMA user_version").fetchone()[0]
         if found == 0 and not self._state.execute("SELECT 1 FROM sqlite_master").fetchone():
             self._state.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={FORMAT}; COMMIT;")
+        elif found == 1:
+            self._state.executescript(f"BEGIN; {_FROM_1} PRAGMA user_version={FORMAT}; COMMIT;")
         elif found != FORMAT:
             raise OperationError(f"{self.path} has format {found}, this version writes {FORMAT}; use another directory")
 
@@ -357,26 +387,38 @@ class Checkpoint:
         if rows:
             self.write("series", "INSERT OR IGNORE INTO series (number, series) VALUES (?, ?)", rows)
 
-    def shown(self, admissions: Iterable[tuple[int, int]]) -> None:
+    def shown(self, epoch: int, admissions: Iterable[tuple[int, int]]) -> None:
         """Store under which number each series is shown."""
-        rows = [(shown, number) for number, shown in admissions]
+        rows = [(epoch, number, shown) for number, shown in admissions]
         if rows:
-            self.write("shown", "UPDATE series SET shown = ? WHERE number = ?", rows)
+            self.write("shown", "INSERT OR REPLACE INTO shown VALUES (?, ?, ?)", rows)
 
-    def changes(self, number: int, body: bytes) -> None:
+    def changes(self, number: int, epoch: int, body: bytes) -> None:
         """Store what track gave."""
-        self.write("changes", "INSERT INTO changes VALUES (?, ?)", [(number, body)])
+        self.write("changes", "INSERT INTO changes VALUES (?, ?, ?)", [(number, epoch, body)])
 
     def stored_changes(self, number: int) -> None:
         """Drop the changes up to a number: tally has stored them."""
         self.write("stored changes", "DELETE FROM changes WHERE id <= ?", [(number,)])
 
-    def segment(self, stream: str, day: int, body: bytes | None) -> None:
+    def segment(self, epoch: int, stream: str, day: int, body: bytes | None) -> None:
         """Store the panes of a value stream and day; None drops them."""
+        place = (epoch, stream, day)
         if body is None:
-            self.write("segment", "DELETE FROM segments WHERE stream = ? AND day = ?", [(stream, day)])
+            self.write("segment", "DELETE FROM segments WHERE epoch = ? AND stream = ? AND day = ?", [place])
         else:
-            self.write("segment", "INSERT OR REPLACE INTO segments VALUES (?, ?, ?)", [(stream, day, body)])
+            self.write("segment", "INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?)", [(*place, body)])
+
+    def keep_epochs(self, published: int, coming: int) -> None:
+        """Drop what is small of all other epochs; their panes are dropped in portions."""
+        for table in ("shown", "changes"):
+            self.write("keep epochs", f"DELETE FROM {table} WHERE epoch NOT IN (?, ?)", [(published, coming)])
+
+    def drop_panes(self, epoch: int, most: int) -> None:
+        """Drop some of the panes of an epoch."""
+        some = "SELECT stream, day FROM segments WHERE epoch = ? LIMIT ?"
+        sql = f"DELETE FROM segments WHERE epoch = ? AND (stream, day) IN ({some})"
+        self.write("drop panes", sql, [(epoch, epoch, most)])
 
 
 def _advice(path: Path, error: sqlite3.Error) -> str:

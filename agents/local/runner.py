@@ -5,37 +5,45 @@
                               └── one transaction: histories, changes, held, position ──┘
                                   every few seconds another: panes, and the changes they hold are dropped
 
+After a change of the configuration the former epoch stays published while the next one is built between the batches
+(`flowmetrics.epochs`): a portion of the histories is one transaction, and so is the turn.
+
 Nothing here computes a KPI; nothing in the steps knows of the journal, threads or the clock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice, pairwise
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from operator import itemgetter
 from typing import Final, TypeVar
 
 import msgspec
 
 from agents.histories import HotHistories
+from agents.local.epochs import Coming, Epochs
 from agents.local.journal import Checkpoint, Journal
 from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
-from flowmetrics.engine_metrics import EngineCounters, Seen
+from flowmetrics.engine_metrics import EngineCounters, Seen, gauge
 from flowmetrics.entities.customer import CUSTOMER, CustomerHistory
-from flowmetrics.errors import OperationError, Rejection
+from flowmetrics.epochs import Sweep
+from flowmetrics.errors import ConfigurationError, OperationError, Rejection
 from flowmetrics.events import CustomerEvent, EraseEvent
 from flowmetrics.explain import explanation
 from flowmetrics.families import Family
 from flowmetrics.instants import DAY_US, SECOND_US
 from flowmetrics.kpis import selected
 from flowmetrics.limits import LATENESS_DAYS
+from flowmetrics.settings import effective, fingerprint, read_settings
 from flowmetrics.source import FAR_FUTURE, Timed
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.sources.pseudonyms import Erased
 from flowmetrics.steps.audit import Difference, compare
 from flowmetrics.steps.series import SeriesTable
-from flowmetrics.steps.stored import decode_history
-from flowmetrics.steps.track import keyed, keys_of
+from flowmetrics.steps.stored import decode_history, encode_history
+from flowmetrics.steps.tally import Tally
+from flowmetrics.steps.track import Changes, keyed, keys_of
 from flowmetrics.topology import Change, assemble, made_anew
 
 BATCH_EVENTS_MAX: Final = 10_000
@@ -43,6 +51,12 @@ BATCH_EVENTS_MAX: Final = 10_000
 
 TALLY_STORE_US: Final = 5 * SECOND_US
 """How often panes are stored; what tally has not stored is read again from `changes` after a crash."""
+
+SWEEP_HISTORIES: Final = 1000
+"""Histories that are swept for the coming epoch between two batches: some fifty milliseconds."""
+
+DROPPED_SEGMENTS: Final = 200
+"""Segments of a former epoch that are dropped between two batches."""
 
 ERASE_BYTES: Final = 1024 * 1024
 """How much of the log is looked through at a time for what is to be erased: at most some thirty milliseconds."""
@@ -53,23 +67,30 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _CHANGES: Final = msgspec.msgpack.Decoder(dict[int, dict[int, int]]).decode
 
 
+log = logging.getLogger(__name__)
+
+
 class Runner:
     """The steps over one journal. `now` is given from outside, and never goes back.
 
-    After an exception the runner must be thrown away: its memory may be ahead of the journal.
+    `configuration` is that of the published epoch: the one that was given, or a former one until `build` has come to
+    the end. After an exception the runner must be thrown away: its memory may be ahead of the journal.
     """
 
-    def __init__(self, configuration: Configuration, journal: Journal, fingerprints: tuple[str, str], now: int) -> None:
-        self.configuration = configuration
+    configuration: Configuration
+
+    def __init__(self, configuration: Configuration, journal: Journal, tzdata_version: str, now: int) -> None:
+        self._wanted = configuration
+        self._tzdata_version = tzdata_version
         self.journal = journal
-        self.kpis = selected(configuration)
         self.now = max(now, self._stored("now", 0))
         self.position = self._stored("position", 0)
         self.counters = EngineCounters(self._stored("counters", []))
         self._source = CloudEvents(configuration.surveys)
-        self._histories = HotHistories(journal, configuration.hot_entities_max)
-        self._load()
-        self._reconcile(fingerprints)
+        self._epochs = self._stored("epochs", Epochs())
+        self._histories = HotHistories(journal, configuration.hot_entities_max, self._epochs.published)
+        self._coming: Coming | None = None
+        self._start()
         self._erasing: Iterator[bool] | None = None
         self._to_erase = any(not swept for _, _, swept in journal.erased())
 
@@ -103,21 +124,32 @@ class Runner:
         self._histories.prefetch(keys_of(told))
         tracked = self._track(told, self._histories)
         self.counters.update(tracked.counted)
-        changes = {series: kept for series, cells in tracked.changes.items() if (kept := _non_zero(cells))}
+        changes = {self._epochs.published: _non_zero(tracked.changes)}
+        if self._coming is not None:
+            changes[self._coming.number] = _non_zero(self._coming.sweep.emit(tracked.touched, self._histories))
         with self.journal.checkpoint() as checkpoint:
-            checkpoint.histories(self._histories.rows(sorted(tracked.dirty)))
-            checkpoint.series(self._table.taken())
-            if changes:
-                checkpoint.changes(self._given + 1, _encode(changes))
+            checkpoint.histories(self._histories.rows(sorted(tracked.touched)))
+            self._put_changes(checkpoint, changes)
             checkpoint.hold(hold)
             checkpoint.release(released)
             if not {EraseEvent, CustomerEvent}.isdisjoint(map(type, map(itemgetter(1), batch))):
-                checkpoint.erased(self._erased(tracked.dirty))
+                checkpoint.erased(self._erased(tracked.touched))
             self._words(checkpoint, position)
         self.position = position
-        if changes:
-            self._given += 1
-            self._tally.apply(changes)
+        self._apply(changes)
+
+    def _put_changes(self, checkpoint: Checkpoint, changes: Mapping[int, Changes]) -> None:
+        """Store what follows for each epoch."""
+        checkpoint.series(self._table.taken())
+        for epoch, some in changes.items():
+            if some:
+                self._given += 1
+                checkpoint.changes(self._given, epoch, _encode(some))
+
+    def _apply(self, changes: Mapping[int, Changes]) -> None:
+        """What was stored is true in memory, too."""
+        for epoch, tally in self._tallies():
+            tally.apply(changes.get(epoch, {}))
         self._histories.age()
 
     def store_counters(self) -> None:
@@ -137,16 +169,21 @@ class Runner:
             self._put_panes(checkpoint)
 
     def _put_panes(self, checkpoint: Checkpoint) -> None:
-        tally = self._tally
         checkpoint.series(self._table.taken())
-        checkpoint.shown(tally.new_admissions)
-        for stream, day in sorted({*tally.unstored, *tally.forget()}):
-            cells = tally.segment(stream, day)
-            checkpoint.segment(stream, day, _encode(cells) if cells else None)
+        for epoch, tally in self._tallies():
+            checkpoint.shown(epoch, tally.new_admissions)
+            for stream, day in sorted({*tally.unstored, *tally.forget()}):
+                cells = tally.segment(stream, day)
+                checkpoint.segment(epoch, stream, day, _encode(cells) if cells else None)
+            tally.unstored.clear()
+            tally.new_admissions = []
         checkpoint.stored_changes(self._given)
         self._words(checkpoint, self.position)
-        tally.unstored.clear()
-        tally.new_admissions = []
+
+    def _tallies(self) -> list[tuple[int, Tally]]:
+        """The panes of each epoch."""
+        coming = [] if self._coming is None else [(self._coming.number, self._coming.steps.tally)]
+        return [(self._epochs.published, self._tally), *coming]
 
     def forget(self) -> None:
         """Drop histories that lie outside every reading, and the log beyond its retention."""
@@ -154,7 +191,7 @@ class Runner:
         with self.journal.checkpoint() as checkpoint:
             checkpoint.forget_histories(self.now - silent_us)
         self._histories.forget()
-        self.journal.trim(self.now - self.configuration.log_retention_us, self.position)
+        self.journal.trim(self.now - self._wanted.log_retention_us, self.position)
         self._to_erase = True
 
     # --- erasing --------------------------------------------------------------------------------------------------
@@ -222,7 +259,7 @@ class Runner:
             left = CustomerHistory(
                 first_at=history.first_at, latest_at=history.latest_at, erased_at=at, mentioned=links
             )
-            yield key, max(at, history.latest_at), _encode(left)
+            yield key, max(at, history.latest_at), encode_history(left)
 
     # --- reading --------------------------------------------------------------------------------------------------
     def families(self, now: int) -> list[Family]:
@@ -235,7 +272,22 @@ class Runner:
         """What the engine says about itself, without `engine_ready`, which only the process knows."""
         self.counters.update(self._tally.counted)
         self._tally.counted.clear()
-        return self.counters.families(self.waiting)
+        epoch, progress = float(self._epochs.published), self._epochs.progress
+        return [
+            *self.counters.families(self.waiting),
+            gauge(
+                "engine_epoch",
+                "Number of the epoch that is shown: it grows as the configuration changes.",
+                (),
+                {(): epoch},
+            ),
+            gauge(
+                "engine_epoch_progress_ratio",
+                "How much of the next epoch is built; 1 while none is.",
+                (),
+                {(): progress},
+            ),
+        ]
 
     @property
     def waiting(self) -> int:
@@ -252,7 +304,8 @@ class Runner:
         """Where the contributions that facts call for, those emitted and the panes do not agree."""
         oldest = self._tally.pane - self.configuration.panes(self.configuration.horizon_us)
         keys = list(self.journal.keys())
-        yield from compare(keys, self._histories, self._track, self._tally, self._table, oldest)
+        track = self._track if self._is_as_read else None
+        yield from compare(keys, self._histories, track, self._tally, self._table, oldest)
 
     def explain(self, key: str) -> Iterator[str]:
         """The facts of one entity and what they contribute, in words. Raises OperationError for an unknown key."""
@@ -261,57 +314,147 @@ class Runner:
                 f"nothing is known of {key}; keys are case-sensitive, and ids are those that were sent"
             )
         history = self._histories[key]
-        yield from explanation(key, history, history.contributed, self._table, self.kpis, self.configuration)
+        kpis = selected(self.configuration)
+        yield from explanation(key, history, history.contributed, self._table, kpis, self.configuration)
 
-    def rebuild(self, fingerprints: tuple[str, str]) -> None:
-        """Read every history anew under this configuration and make all panes from it, in one transaction."""
-        self._start(SeriesTable(()))
+    # --- epochs ---------------------------------------------------------------------------------------------------
+    @property
+    def progress(self) -> float:
+        """How much of the coming epoch is built; 1 while none is."""
+        return self._epochs.progress
+
+    def build(self) -> bool:
+        """Go on a little with the coming epoch, or with dropping panes of former ones; whether there may be more."""
+        if self._coming is None:
+            return self._drop_former()
+        keys = self.journal.keys_after(self._epochs.cursor, SWEEP_HISTORIES)
+        if keys:
+            self._sweep(self._coming, keys)
+        if len(keys) < SWEEP_HISTORIES:
+            self._publish(self._coming)
+        return True
+
+    def _sweep(self, coming: Coming, keys: Sequence[str]) -> None:
+        self._histories.prefetch(keys)
+        changes = {coming.number: _non_zero(coming.sweep.advance(keys, self._histories))}
+        swept = self._epochs.swept + len(keys)
+        self._epochs = msgspec.structs.replace(self._epochs, cursor=coming.sweep.cursor, swept=swept)
         with self.journal.checkpoint() as checkpoint:
-            checkpoint.empty(*(store.name for store in made_anew(Change.READ)))
-            for keys in _batches(self.journal.keys(), BATCH_EVENTS_MAX):
-                self._histories.prefetch(keys)
-                tracked = self._track.renew(keys, self._histories)
-                self._tally.apply(tracked.changes)
-                checkpoint.histories(self._histories.rows(keys))
-                self._histories.age()
-            self._put_panes(checkpoint)
-            checkpoint.meta("fingerprints", fingerprints)
+            checkpoint.histories(self._histories.rows(keys))
+            self._put_changes(checkpoint, changes)
+            checkpoint.meta("epochs", self._epochs)
+        self._apply(changes)
+
+    def _publish(self, coming: Coming) -> None:
+        """Every history is swept: the coming epoch is the one that is shown, from this transaction on."""
+        if self._epochs.histories:
+            log.warning("epoch %d is complete, and is shown from now on", coming.number)
+        self._epochs = Epochs(coming.number, coming.number)
+        with self.journal.checkpoint() as checkpoint:
+            self._put_published(checkpoint)
+        self._histories.enter(coming.number)
+        self.configuration, self._is_as_read = self._wanted, True
+        self._track, self._tally, self.read = coming.steps
+        self._coming = None
+        self._former = self.journal.former(self._epochs.kept)
+
+    def _put_published(self, checkpoint: Checkpoint) -> None:
+        checkpoint.meta("configuration", effective(self._wanted))
+        checkpoint.meta("fingerprints", fingerprint(self._wanted, self._tzdata_version))
+        self._put_epochs(checkpoint)
+
+    def _put_epochs(self, checkpoint: Checkpoint) -> None:
+        checkpoint.meta("epochs", self._epochs)
+        checkpoint.keep_epochs(*self._epochs.kept)
+
+    def _drop_former(self) -> bool:
+        if self._former:
+            with self.journal.checkpoint() as checkpoint:
+                checkpoint.drop_panes(self._former[0], DROPPED_SEGMENTS)
+            self._former = self.journal.former(self._epochs.kept)
+        return bool(self._former)
 
     # --- start ----------------------------------------------------------------------------------------------------
-    def _start(self, table: SeriesTable) -> None:
-        self._table = table
-        self._track, self._tally, self.read = assemble(self.configuration, table, self.now)
-        self._given = 0
+    def _start(self) -> None:
+        """Hold the configuration against the one under which the published epoch is read, and go on from there."""
+        wanted, stored = fingerprint(self._wanted, self._tzdata_version), self._stored("fingerprints", ("", ""))
+        if stored[1] not in ("", wanted[1]):
+            self._empty()
+            stored = wanted
+        published = self._published_configuration(stored == wanted)
+        self.configuration = published or self._wanted
+        self._is_as_read = fingerprint(self.configuration, self._tzdata_version) == stored
+        self._table = SeriesTable(self.journal.series())
+        self._given = self.journal.given()
+        self._track, self._tally, self.read = assemble(self.configuration, self._table, self.now)
+        if published is not None:
+            self._restore(self._epochs.published, self._tally)
+        if published is not self._wanted:
+            self._coming = self._come(wanted[0])
+        elif self._epochs.shape:
+            self._give_up()
+        self._former = self.journal.former(self._epochs.kept)
+        while published is None and self._coming is not None:
+            self.build()  # there is nothing that could be shown meanwhile
 
-    def _load(self) -> None:
-        numbered = self.journal.series()
-        self._start(SeriesTable((number, series) for number, series, _ in numbered))
-        admitted = [(number, shown) for number, _, shown in numbered if shown is not None]
+    def _published_configuration(self, is_wanted: bool) -> Configuration | None:
+        """The one under which the published epoch is read; None where that cannot be told any more."""
+        text = self._stored("configuration", "")
+        if is_wanted and text:
+            return self._wanted
+        try:
+            return read_settings(text, "the former configuration") if text else None
+        except ConfigurationError as error:
+            log.warning("%s All histories are read anew before anything is shown.", error)
+            return None
+
+    def _restore(self, epoch: int, tally: Tally) -> None:
         with self.journal.told():
-            self._tally.load(admitted, ((day, _CHANGES(body)) for day, body in self.journal.segments()))
-            for number, body in self.journal.changes():
-                self._tally.apply(_CHANGES(body))
-                self._given = number
+            tally.load(self.journal.shown(epoch), ((day, _CHANGES(body)) for day, body in self.journal.segments(epoch)))
+            for _, of, body in self.journal.changes():
+                if of == epoch:
+                    tally.apply(_CHANGES(body))
 
-    def _reconcile(self, fingerprints: tuple[str, str]) -> None:
-        """Hold the configuration against the one that shaped what is stored."""
-        stored = self._stored("fingerprints", ("", ""))
-        if stored[1] not in ("", fingerprints[1]):
-            if self.journal.first() > 0:
-                raise OperationError(
-                    f"{self.journal.path} was written under a horizon, grain or survey scale that differs, and its log "
-                    "no longer begins at the first event; restore that configuration, or import into a new directory"
-                )
+    def _come(self, shape: str) -> Coming:
+        """Begin to build the next epoch, or go on with it if it is this one."""
+        begun = self._epochs.shape == shape
+        if not begun:
+            number, histories = self._epochs.begun + 1, self.journal.histories_count()
+            self._epochs = Epochs(self._epochs.published, number, shape, histories=histories)
             with self.journal.checkpoint() as checkpoint:
-                tombstones = list(self._tombstones())
-                checkpoint.empty(*(store.name for store in made_anew(Change.WRITE)))
-                checkpoint.histories(tombstones)
-                checkpoint.meta("position", 0)
-                checkpoint.meta("fingerprints", fingerprints)
-            self.position = 0
-            self._start(SeriesTable(()))
-        elif stored != fingerprints:
-            self.rebuild(fingerprints)
+                self._put_epochs(checkpoint)
+        steps = assemble(self._wanted, self._table, self.now)
+        self._restore(self._epochs.begun, steps.tally)
+        if self._epochs.histories:
+            log.warning(
+                "the configuration has changed: %s epoch %d from %d histories; until it is complete, epoch %d is shown",
+                "going on with" if begun else "building", self._epochs.begun, self._epochs.histories,
+                self._epochs.published,
+            )  # fmt: skip
+        return Coming(self._epochs.begun, Sweep(self._wanted, self._table, self._epochs.cursor), steps)
+
+    def _give_up(self) -> None:
+        """The configuration of the published epoch is back: the one that was being built is no more."""
+        self._epochs = Epochs(self._epochs.published, self._epochs.begun)
+        with self.journal.checkpoint() as checkpoint:
+            self._put_epochs(checkpoint)
+
+    def _empty(self) -> None:
+        """What is stored was shaped by another configuration: take everything from the log again, if it is whole."""
+        if self.journal.first() > 0:
+            raise OperationError(
+                f"{self.journal.path} was written under a horizon, grain or survey scale that differs, and its log "
+                "no longer begins at the first event; restore that configuration, or import into a new directory"
+            )
+        number = self._epochs.begun + 1
+        self._epochs, self.position = Epochs(number, number), 0
+        with self.journal.checkpoint() as checkpoint:
+            tombstones = list(self._tombstones())
+            checkpoint.empty(*(store.name for store in made_anew(Change.WRITE)))
+            checkpoint.histories(tombstones)
+            checkpoint.meta("position", 0)
+            self._put_published(checkpoint)
+        self._histories.enter(number)
 
     def _stored(self, name: str, otherwise: T) -> T:
         stored = self.journal.meta(name)
@@ -326,11 +469,9 @@ def _erased_persons(rows: Iterable[tuple[str, int, int]]) -> Erased:
     return Erased({key.removeprefix(_CUSTOMERS): until for key, until, _ in rows})
 
 
-def _batches(keys: Iterable[str], size: int) -> Iterator[list[str]]:
-    rest = iter(keys)
-    while some := list(islice(rest, size)):
-        yield some
-
-
-def _non_zero(cells: dict[int, int]) -> dict[int, int]:
-    return {cell: amount for cell, amount in cells.items() if amount}
+def _non_zero(changes: Changes) -> Changes:
+    return {
+        series: kept
+        for series, cells in changes.items()
+        if (kept := {cell: amount for cell, amount in cells.items() if amount})
+    }

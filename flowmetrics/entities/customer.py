@@ -94,6 +94,8 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
     erased_at: int = -1
     told: Profile | None = None
     mentioned: dict[str, int] = {}
+    epoch: int = 0
+    coming: dict[Part, Packed] = {}
 
     @property
     def profile(self) -> Profile:

@@ -37,6 +37,8 @@ class RequestHistory(msgspec.Struct, array_like=True, gc=False):
     facts: list[RequestFact] = []
     contributed: dict[Part, Packed] = {}
     mentioned: dict[str, int] = {}
+    epoch: int = 0
+    coming: dict[Part, Packed] = {}
 
     def join(self, event: RequestEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join one event; native words are stored, so the configuration only counts those it does not know."""

@@ -37,6 +37,8 @@ class ItemHistory(msgspec.Struct, array_like=True, gc=False):
     facts: list[ItemFact] = []
     contributed: dict[Part, Packed] = {}
     mentioned: dict[str, int] = {}
+    epoch: int = 0
+    coming: dict[Part, Packed] = {}
 
     def join(self, event: ItemEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join one event; native words are stored, so the configuration only counts those it does not know."""

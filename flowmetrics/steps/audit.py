@@ -23,18 +23,24 @@ class Difference:
 
 
 def compare(
-    keys: Iterable[str], histories: Mapping[str, History], track: Track, tally: Tally, table: SeriesTable, oldest: int
+    keys: Iterable[str],
+    histories: Mapping[str, History],
+    track: Track | None,
+    tally: Tally,
+    table: SeriesTable,
+    oldest: int,
 ) -> Iterator[Difference]:
     """Every difference; cells up to the pane `oldest` lie outside every reading and are left out.
 
     First, entity by entity, what the facts call for is held against what was emitted; then the sum of what was emitted
-    against the panes.
+    against the panes. Without `track` nobody knows what facts call for: they are read by other code or another time
+    zone database than when it was emitted.
     """
     emitted: Counter[tuple[int, int]] = Counter()
     for key in keys:
         history = histories[key]
-        called_for = track.contributions(key, histories)
         held = {part: unpack(packed) for part, packed in history.contributed.items() if packed}
+        called_for = held if track is None else track.contributions(key, histories)
         if called_for != held:
             yield Difference(f"contributions of {key}", _size(called_for), _size(held))
         for contributions in held.values():

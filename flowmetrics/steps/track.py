@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from operator import attrgetter
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration, Memo
 from flowmetrics.entities.customer import CUSTOMER, CustomerHistory
 from flowmetrics.entities.request import REQUEST
 from flowmetrics.entities.work_item import WORK_ITEM
-from flowmetrics.entity import PACKED_FROM, Contribution, Counted, Entity, History, Part, Place, pack, unpack
+from flowmetrics.entity import PACKED_FROM, Contribution, Counted, Entity, History, Packed, Part, Place, pack, unpack
 from flowmetrics.events import CustomerEvent, EraseEvent, Event, RequestEvent
 from flowmetrics.kpi import Kpi
 from flowmetrics.source import Timed
@@ -31,6 +32,9 @@ Keyed: TypeAlias = tuple[int, Event, str]
 
 Touched: TypeAlias = dict[str, Collection[Part]]
 """Key of an entity → the parts of it that changed."""
+
+Books: TypeAlias = Literal["contributed", "coming"]
+"""Where a history keeps what it contributed: under the published epoch, and under the coming one."""
 
 ENTITIES: Final = (WORK_ITEM, REQUEST, CUSTOMER)
 _BY_PREFIX: Final = {entity.prefix: entity for entity in ENTITIES}
@@ -71,7 +75,7 @@ class Tracked(NamedTuple):
     """What one batch did: changes to panes, histories that changed, and what the engine counts."""
 
     changes: Changes
-    dirty: set[str]
+    touched: Touched
     counted: Counted
 
 
@@ -79,7 +83,7 @@ class Track:
     """The step; `histories[key]` must give the history of any key, a fresh one for a new entity.
 
     Histories for which `owns` is false are copies of what lives in another partition: they are read like others, and
-    contribute nothing here.
+    contribute nothing here. `books` names the field of histories in which it keeps what they contributed.
     """
 
     def __init__(
@@ -88,9 +92,11 @@ class Track:
         kpis: Iterable[Kpi],
         table: SeriesTable,
         owns: Callable[[str], bool] = lambda key: True,
+        books: Books = "contributed",
     ) -> None:
         self._configuration = configuration
         self._owns = owns
+        self._books: Callable[[History], dict[Part, Packed]] = attrgetter(books)
         self._lent: dict[str, Mapping[str, History] | None] = {}
         measures = list(dict.fromkeys(measure for kpi in kpis for measure in kpi.measures))
 
@@ -110,7 +116,7 @@ class Track:
         """Join a batch to the histories, in place, and give what changed."""
         touched: Touched = {}
         counted = self.join(batch, histories, touched)
-        return Tracked(self.emit(touched, histories), set(touched), counted)
+        return Tracked(self.emit(touched, histories), touched, counted)
 
     def join(self, batch: Iterable[Keyed], histories: Mapping[str, History], touched: Touched) -> Counted:
         """Join a batch to the histories, in place; what it changed goes to `touched`. Gives what was counted."""
@@ -153,21 +159,19 @@ class Track:
                 group = reach(key, histories)
                 parts = {part for one in group for part in histories[one].parts()}
                 for one in group:
-                    linked[one] = sorted({*parts, *histories[one].contributed}) if self._owns(one) else ()
+                    linked[one] = sorted({*parts, *self._books(histories[one])}) if self._owns(one) else ()
         touched.update(linked)
         changes = defaultdict(dict) if changes is None else changes
         self._emit(touched, histories, changes)
         return changes
 
-    def renew(self, keys: Iterable[str], histories: Mapping[str, History]) -> Tracked:
-        """Emit entities whole, as if nothing had been emitted before: a new reading of the same facts."""
+    def renew(self, keys: Iterable[str], histories: Mapping[str, History]) -> Changes:
+        """Emit entities whole, as if nothing of them had been emitted before, whatever the books say."""
         touched: Touched = {}
         for key in keys:
-            touched[key] = self._all_parts(key, histories)
-            histories[key].contributed.clear()
-        changes: Changes = defaultdict(dict)
-        self._emit(touched, histories, changes)
-        return Tracked(changes, set(touched), Counter())
+            self._books(histories[key]).clear()
+            touched[key] = histories[key].parts()
+        return self.emit(touched, histories)
 
     def contributions(self, key: str, histories: Mapping[str, History]) -> dict[Part, list[Contribution]]:
         """The contributions that the facts of an entity call for now; parts without any are left out."""
@@ -183,11 +187,11 @@ class Track:
             spread_erasure(key, histories, self._configuration)
 
     def _emit(self, touched: Touched, histories: Mapping[str, History], changes: Changes) -> None:
-        plans = self._plans
+        plans, books = self._plans, self._books
         self._lent.clear()
         for key, parts in touched.items():
             history = histories[key]
-            contributed, plan_of = history.contributed, plans[type(history)]
+            contributed, plan_of = books(history), plans[type(history)]
             for part in parts:
                 plan = plan_of[part]
                 if plan.measures:
@@ -203,7 +207,7 @@ class Track:
                             cells[cell] = cells.get(cell, 0) + amount
 
     def _all_parts(self, key: str, histories: Mapping[str, History]) -> Collection[Part]:
-        parts = {*histories[key].parts(), *histories[key].contributed}
+        parts = {*histories[key].parts(), *self._books(histories[key])}
         if histories[key].mentioned:
             for other in reach(key, histories):
                 parts.update(histories[other].parts())

@@ -18,7 +18,6 @@ from agents.local.journal import Fault, Journal, no_fault
 from agents.local.runner import Runner
 from flowmetrics.configuration import Configuration
 from flowmetrics.limits import HORIZON_US_MIN, LATENESS_DAYS
-from flowmetrics.settings import fingerprint
 from flowmetrics.testing import Driver, sample_text
 
 SHORT: Final = Configuration(horizon_us=HORIZON_US_MIN, log_retention_us=DAY)
@@ -57,7 +56,7 @@ def opened(directory: Path, configuration: Configuration, after: int, fault: Fau
     """The engine over what is stored, `after` T0."""
     journal = Journal(directory, fault)
     try:
-        yield Runner(configuration, journal, fingerprint(configuration, "2025.1"), T0 + after)
+        yield Runner(configuration, journal, "2025.1", T0 + after)
     finally:
         journal.close()
 
@@ -214,8 +213,9 @@ def test_a_reading_that_dies_before_its_fingerprints_are_written_leaves_the_old_
         if write == "fingerprints":
             raise Died
 
-    with pytest.raises(Died), opened(tmp_path, other, DAY, fault):
-        pass
+    with pytest.raises(Died), opened(tmp_path, other, DAY, fault) as runner:
+        while runner.build():
+            pass
     with opened(tmp_path, SHORT, DAY) as runner:
         take(runner, DAY)
         assert figures(runner, DAY) == before

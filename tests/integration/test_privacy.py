@@ -25,7 +25,6 @@ from agents.local.runner import Runner
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import Reason, Rejection
 from flowmetrics.limits import HORIZON_US_MIN, LATENESS_DAYS
-from flowmetrics.settings import fingerprint
 from flowmetrics.sources.pseudonyms import Pseudonyms
 from flowmetrics.testing import Driver, sample_text
 
@@ -82,7 +81,7 @@ def opened(
     """The engine over what is stored."""
     journal = Journal(directory, fault)
     try:
-        yield Runner(settings, journal, fingerprint(settings, "2025.1"), T0 + at)
+        yield Runner(settings, journal, "2025.1", T0 + at)
     finally:
         journal.close()
 
@@ -393,7 +392,7 @@ def test_no_figure_tells_whether_and_when_the_log_was_swept(seed: int, tmp_path:
     for _ in range(dice.randint(5, 20)):
         if runner is None or journal is None:
             journal = Journal(tmp_path)
-            runner = Runner(settings[0], journal, fingerprint(settings[0], "2025.1"), T0 + NOW)
+            runner = Runner(settings[0], journal, "2025.1", T0 + NOW)
         what = dice.choice(("deliver", "deliver", "step", "sweep", "restart", "rebuild"))
         if what == "deliver":
             lines = [some() for _ in range(dice.randint(1, 6))]

@@ -21,7 +21,6 @@ from agents.local.journal import FILE, Fault, Journal
 from agents.local.runner import Runner
 from agents.receipts import Receipt
 from flowmetrics.configuration import Configuration
-from flowmetrics.settings import fingerprint
 from flowmetrics.sources.cloudevents import CloudEvents
 
 Files: TypeAlias = dict[str, bytes]
@@ -68,7 +67,7 @@ class Parts:
     """What the process is made of; a negative control puts in a broken part."""
 
     journal: Callable[[Path, Fault], Journal] = Journal
-    runner: Callable[[Configuration, Journal, tuple[str, str], int], Runner] = Runner
+    runner: Callable[[Configuration, Journal, str, int], Runner] = Runner
 
 
 class Desk(Intake):
@@ -104,7 +103,7 @@ class Process:
         self.journal = self.parts.journal(self._directory, self.faults)
         try:
             self._intake = Desk(self.journal, CloudEvents(configuration.surveys), lambda: self._clock, lambda: None)
-            self.runner = self.parts.runner(configuration, self.journal, fingerprint(configuration, "2025.1"), now)
+            self.runner = self.parts.runner(configuration, self.journal, "2025.1", now)
         except Exception:
             self.journal.close()
             raise

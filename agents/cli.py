@@ -182,6 +182,21 @@ def move(directory: Path, config: str | None) -> None:
 
 
 @main.command()
+@_config
+@_told
+def adopt(config: str | None) -> None:
+    """Make a configuration the one that all workers on Kafka follow, without a restart.
+
+    A worker that starts with a new configuration does the same; only one that was replaced before needs this.
+
+    \b
+    Example:
+      flowmetrics adopt --config flowmetrics.yaml
+    """
+    commands.adopt(load_configuration(config))
+
+
+@main.command()
 @click.argument("what", type=click.Choice(["docs"]))
 @click.option("--check", is_flag=True, help="Write nothing; fail when a file is not what it would be.")
 @_told

@@ -7,13 +7,14 @@ its memory is ahead of what is stored.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import EngineCounters, Seen
 from flowmetrics.entity import History
+from flowmetrics.epochs import Sweep
 from flowmetrics.errors import Rejection
 from flowmetrics.events import Event
 from flowmetrics.kpis import selected
@@ -24,6 +25,9 @@ from flowmetrics.steps.letters import Letter, Post, Sent
 from flowmetrics.steps.series import Series, SeriesTable
 from flowmetrics.steps.stored import decode_history
 from flowmetrics.steps.track import Changes, Keyed, Touched, Track, key_of, keyed
+
+ALL_KEYS: Final = "\U0010ffff"
+"""The cursor of a sweep that is through: every key, also one to come, is below it."""
 
 Delivery: TypeAlias = tuple[int, bytes]
 """An event as it came: when it arrived, and its bytes."""
@@ -46,7 +50,9 @@ class Taken(NamedTuple):
     """What follows from a batch."""
 
     changes: Mapping[Series, Mapping[int, int]]
-    """For tally, by series; amounts that cancelled out are gone."""
+    """For tally, by series, under the published epoch; amounts that cancelled out are gone."""
+    coming: Mapping[Series, Mapping[int, int]]
+    """The same under the epoch that is being built."""
     dirty: Collection[str]
     """The keys of the histories to store."""
     letters: list[Letter]
@@ -76,15 +82,41 @@ class Partition:
         self.held = held
         self.counters = counters
         self._post = Post(*place, sent)
-        self._source = CloudEvents(configuration.surveys)
-        self._track = Track(configuration, selected(configuration), table, self._post.owns)
+        self._sweep: Sweep | None = None
+        self.enter(configuration)
         self._due_at = min((self._at(delivery) for delivery in held.values()), default=FAR_FUTURE)
         self._next = max(held, default=-1) + 1
         self._touched: Touched = {}
         self._settled: Touched = {}
         self._changes: Changes = defaultdict(dict)
+        self._coming: Changes = defaultdict(dict)
         self._letters: list[Letter] = []
 
+    # --- epochs, see `flowmetrics.epochs` -------------------------------------------------------------------------
+    def enter(self, configuration: Configuration) -> None:
+        """From now on histories are read under this configuration, and none is being built."""
+        self.configuration = configuration
+        self._source = CloudEvents(configuration.surveys)
+        self._track = Track(configuration, selected(configuration), self.table, self._post.owns)
+        self._sweep = None
+
+    def build(self, configuration: Configuration, cursor: str) -> None:
+        """Build the next epoch, which has come to the key `cursor`."""
+        self._sweep = Sweep(configuration, self.table, cursor, self._post.owns)
+
+    def sweep(self, keys: Sequence[str], *, last: bool) -> None:
+        """Go on with the coming epoch: the histories of these keys, which are in memory and next above the cursor.
+
+        After the `last` ones every key counts as swept.
+        """
+        assert self._sweep is not None
+        if keys:
+            _add(self._sweep.advance(keys, self.histories), self._coming)
+            self._settled.update(dict.fromkeys(keys, ()))
+        if last:
+            self._sweep.cursor = ALL_KEYS
+
+    # --- batches --------------------------------------------------------------------------------------------------
     def open(self, deliveries: Iterable[Delivery], now: int) -> Opened:
         """Read a batch, and add to it what was held and is due."""
         opened, seen = Opened([], [], [], {}, []), Seen()
@@ -125,14 +157,17 @@ class Partition:
         """
         some = {key: self._touched.pop(key) for key in [*islice(self._touched, most)]}
         self._track.emit(some, self.histories, self._changes)
+        if self._sweep is not None:
+            self._sweep.emit(some, self.histories, self._coming)
         self._settled.update(some)
         self._letters += self._post.write(some, self.histories)
         return some.keys()
 
     def taken(self) -> Taken:
         """All that followed since this was asked last; everything must be settled."""
-        taken = Taken(self._named(self._changes), self._settled.keys(), self._letters)
-        self._settled, self._changes, self._letters = {}, defaultdict(dict), []
+        taken = Taken(self._named(self._changes), self._named(self._coming), self._settled.keys(), self._letters)
+        self._settled, self._letters = {}, []
+        self._changes, self._coming = defaultdict(dict), defaultdict(dict)
         return taken
 
     def take(self, opened: Opened, letters: Iterable[tuple[str, bytes]]) -> Taken:
@@ -181,3 +216,9 @@ class Partition:
             if kept:
                 named[self.table.series(number)] = kept
         return named
+
+
+def _add(changes: Changes, sums: Changes) -> None:
+    for number, cells in changes.items():
+        for cell, amount in cells.items():
+            sums[number][cell] = sums[number].get(cell, 0) + amount

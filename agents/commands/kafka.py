@@ -15,6 +15,7 @@ from agents.judging import read_pseudonyms
 from agents.kafka.auditing import differences_of, read_by_audit
 from agents.kafka.connection import Connection
 from agents.kafka.engine import KafkaEngine
+from agents.kafka.epochs import EpochLog
 from agents.kafka.explaining import explanation_of
 from agents.kafka.intake import KafkaIntake
 from agents.kafka.reading import answering, count, must_exist, same_pseudonyms
@@ -53,6 +54,18 @@ async def _run(configuration: Configuration) -> None:
             await engine.stop()
 
 
+def adopt(configuration: Configuration) -> None:
+    """Make a configuration the one that all workers follow, also one that was replaced before."""
+    asyncio.run(_adopt(configuration))
+
+
+async def _adopt(configuration: Configuration) -> None:
+    connection, topics = Connection(configuration), topics_of(configuration)
+    async with answering(connection):
+        await prepare(connection, configuration)
+        await EpochLog(connection, topics).adopt(configuration, again=True)
+
+
 def differences(configuration: Configuration) -> Iterator[Difference]:
     """Where histories and panes of all partitions do not agree. The workers must be stopped."""
     return _each(_differences(configuration))
@@ -64,7 +77,7 @@ async def _differences(configuration: Configuration) -> AsyncGenerator[Differenc
         await must_exist(connection, topics)
         records = await count(connection, topics, read_by_audit(topics))
         with bar(records, "reading") as progress:
-            found = await differences_of(connection, topics, configuration, clock_us(), progress)
+            found = await differences_of(connection, topics, clock_us(), progress)
     for difference in found:
         yield difference
 
@@ -83,7 +96,7 @@ async def _explained(kind: str, key: str, configuration: Configuration) -> Async
         await must_exist(connection, topics)
         records = await count(connection, topics, [topics.track], number)
         with bar(records, f"reading partition {number}") as progress:
-            lines = await explanation_of(connection, topics, configuration, number, name, progress)
+            lines = await explanation_of(connection, topics, number, name, progress)
     for line in lines:
         yield line
 

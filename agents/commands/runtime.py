@@ -108,5 +108,18 @@ def move(directory: Path, configuration: Configuration) -> None:
     move_log(directory, configuration)
 
 
+def adopt(configuration: Configuration) -> None:
+    """Make a configuration the one that all workers on Kafka follow."""
+    if not _on_kafka(configuration):
+        raise ConfigurationError(
+            f"broker {configuration.broker}: an engine on one machine takes a configuration when it starts; restart it"
+        )
+    runtime_of(configuration)  # says what is not installed
+    from agents.commands.kafka import adopt
+
+    adopt(configuration)
+    say("all workers follow this configuration from now on; /metrics shows flowmetrics_engine_epoch")
+
+
 def _on_kafka(configuration: Configuration) -> bool:
     return configuration.broker.startswith("kafka://")

@@ -6,27 +6,23 @@ Nothing here joins the group or opens a writer: workers do not notice.
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from agents.judging import read_pseudonyms
 from agents.kafka.changelog import read_to_end
 from agents.kafka.connection import Connection
+from agents.kafka.epochs import EpochLog, shape_of
 from agents.kafka.topics import Topics
-from agents.kafka.tracking import POSITION, Position
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError, OperationError
-from flowmetrics.settings import fingerprint
 
 Progress: TypeAlias = Callable[[int], None]
 """Told how much was read or written since it was told last."""
@@ -149,37 +145,24 @@ async def records_of(
             yield record
 
 
-def shape_of(configuration: Configuration) -> str:
-    """Under which configuration, time zone database and key of pseudonyms something is written."""
-    pseudonyms = read_pseudonyms(configuration)
-    read, write = fingerprint(configuration, importlib.metadata.version("tzdata"))
-    return f"{read} {write} {pseudonyms.mark if pseudonyms else ''}"
+async def latest_epoch(connection: Connection, topics: Topics) -> EpochLog:
+    """The epochs of an engine; there is at least one. Raises OperationError."""
+    epochs = EpochLog(connection, topics)
+    await epochs.read()
+    if not epochs.told:
+        raise OperationError(f"no worker of {topics.prefix} has ever run; start one with flowmetrics run")
+    return epochs
 
 
 async def same_pseudonyms(connection: Connection, topics: Topics, configuration: Configuration) -> None:
     """Raises ConfigurationError where workers wrote under another key of pseudonyms: one person would be two."""
-    for number in range(topics.partitions):
-        position = await _position(connection, topics, number)
-        if position is not None:
-            if position.shape.split(" ")[2:] != shape_of(configuration).split(" ")[2:]:
-                raise ConfigurationError(
-                    f"the topics {topics.prefix}.* were written under another privacy.pseudonym_key_file, or under "
-                    "none; restore what it was, or name another topics.prefix and import the events into that"
-                )
-            return
-
-
-async def _position(connection: Connection, topics: Topics, number: int) -> Position | None:
-    """How far a partition of track has come; each checkpoint ends with it, so it lies at the end of the changelog."""
-    place, back = TopicPartition(topics.track, number), TAIL_RECORDS
-    end = (await ends(connection, topics, [topics.track]))[place]
-    while True:
-        start, found = max(0, end - back), None
-        async for record in records_of(connection, topics.track, number, start, lambda read: None):
-            found = record.value if record.key == POSITION else found
-        if found is not None or start == 0:
-            return None if found is None else msgspec.msgpack.decode(found, type=Position)
-        back *= TAIL_RECORDS
+    epochs = EpochLog(connection, topics)
+    await epochs.read()
+    if epochs.told and epochs.told[max(epochs.told)].shape[2] != shape_of(configuration)[2]:
+        raise ConfigurationError(
+            f"the topics {topics.prefix}.* were written under another privacy.pseudonym_key_file, or under "
+            "none; restore what it was, or name another topics.prefix and import the events into that"
+        )
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,11 +83,23 @@ class Store:
 
     def beginning(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys, without the prefix with which they begin, and values, in order."""
-        rows: Any = self._db.items(from_key=prefix)
+        yield from self._from(prefix, prefix)
+
+    def _from(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        rows: Any = self._db.items(from_key=start)
         for key, value in rows:
             if not key.startswith(prefix):
                 return
             yield key[len(prefix) :], value
+
+    def after(self, prefix: bytes, key: bytes, most: int) -> list[bytes]:
+        """The next keys above one, without the prefix, at most so many."""
+        beyond = (found for found, _ in self._from(prefix, prefix + key) if found > key)
+        return list(islice(beyond, most))
+
+    def count(self) -> int:
+        """About how many rows there are."""
+        return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
 
     def close(self) -> None:
         """Let go of the folder."""

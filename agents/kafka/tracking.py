@@ -12,25 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeAlias, TypeVar
+from zlib import crc32
 
 import msgspec
 from aiokafka.structs import ConsumerRecord
 
 from agents.histories import HotHistories
 from agents.kafka.changelog import Record
+from agents.kafka.epochs import Known
 from agents.kafka.log import Commits, Records
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
-from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
+from flowmetrics.configuration import CUSTOMER_AHEAD_US
 from flowmetrics.engine_metrics import EngineCounters
 from flowmetrics.errors import OperationError, Rejection
 from flowmetrics.instants import DAY_US
 from flowmetrics.limits import EVENT_BYTES_MAX, LATENESS_DAYS
-from flowmetrics.partition import Delivery, Opened, Partition, Taken
+from flowmetrics.partition import ALL_KEYS, Delivery, Opened, Partition, Taken
 from flowmetrics.routing import partition_of
 from flowmetrics.steps.letters import Sent
 from flowmetrics.steps.series import Series, SeriesTable
@@ -61,28 +62,49 @@ class Position(msgspec.Struct, array_like=True):
     links: int = 0
     now: int = 0
     counters: list[tuple[list[str], int]] = []
-    shape: str = ""
-    """Of the configuration under which it was written."""
     forgot: int = 0
     """The UTC day on which silent histories were dropped last."""
+    epoch: int = 0
+    """The one that is published."""
+    coming: int = 0
+    """The one that is being built; 0 while none is."""
+    cursor: str = ""
+    """The last key that was swept for it."""
+    swept: bool = False
+    """Whether there is none above the cursor any more."""
+    shown: list[int] = []
+    """The partitions of tally that have published it."""
+
+    def enter(self, partitions: int) -> bool:
+        """Let the coming epoch be the published one, if all partitions of tally show it; whether it is now."""
+        if len(self.shown) < partitions:
+            return False
+        self.epoch, self.coming, self.cursor, self.swept, self.shown = self.coming, 0, "", False, []
+        return True
 
 
 class Changes(msgspec.Struct, array_like=True):
-    """What one checkpoint of track tells tally: up to which arrival all is in it, and the changes by series."""
+    """What one checkpoint of track tells tally: up to which arrival all is in it, the changes by epoch and series, and
+    which epoch is complete as far as this partition goes."""
 
     partition: int
     now: int
     complete_until: int
-    series: list[tuple[Series, dict[int, int]]]
+    epochs: dict[int, list[tuple[Series, dict[int, int]]]]
+    swept: int
 
 
-def same_shape(topics: Topics, stored: str, configured: str) -> None:
-    """Raises OperationError where a partition was written under another configuration: its numbers would be mixed."""
-    if stored != configured:
-        raise OperationError(
-            f"the topics {topics.prefix}.* were written under another configuration, time zone database or key of "
-            "pseudonyms; restore it, or name another topics.prefix and import the events again"
-        )
+class Shown(msgspec.Struct, array_like=True):
+    """What a partition of tally tells every partition of track when it has published an epoch."""
+
+    tally: int
+    epoch: int
+
+
+_SHOWN: Final = msgspec.msgpack.Decoder(Shown).decode
+
+SHOWN: Final = b"shown"
+"""The key of such a record among the letters: no key of an entity is like it."""
 
 
 class StoredHistories:
@@ -112,30 +134,28 @@ class Tracking:
 
     def __init__(
         self,
-        configuration: Configuration,
         topics: Topics,
         number: int,
-        shape: str,
+        epochs: Known,
         store: Store,
         writer: Commits,
         hot_histories_max: int,
     ) -> None:
-        self._configuration = configuration
         self._topics = topics
         self._number = number
         self._store = store
         self._writer = writer
         stored = store.get([POSITION])[0]
-        self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position(shape=shape)
-        same_shape(topics, self.position.shape, shape)
+        self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position(epoch=epochs.first.number)
         self.now = self.position.now
         self.counters = EngineCounters(self.position.counters)
+        self._swept = 0
         self._hot_max = hot_histories_max
         self._stored = StoredHistories(store)
-        self.histories = HotHistories(self._stored, hot_histories_max)
+        self.histories = HotHistories(self._stored, hot_histories_max, self.position.epoch)
         self._sent = {key.decode(): _SENT(value) for key, value in store.beginning(LETTER)}
         self._partition = Partition(
-            configuration,
+            epochs.epochs[self.position.epoch].configuration,
             (number, topics.partitions),
             self.histories,
             SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(SERIES)),
@@ -143,7 +163,10 @@ class Tracking:
             self._sent,
             self.counters,
         )
+        if self.position.coming:
+            self._partition.build(epochs.epochs[self.position.coming].configuration, self.position.cursor)
 
+    # --- batches --------------------------------------------------------------------------------------------------
     async def take(self, events: Records, links: Records, now: int, complete_until: int) -> None:
         """Take a batch and commit what follows from it. Raises Lost, and then this must be thrown away."""
         self.now = max(now, self.now)
@@ -161,7 +184,9 @@ class Tracking:
                 partition.join(keyed)
                 await asyncio.sleep(0)
             await self._settle(rows)
-        partition.hear((record.key.decode(), record.value) for record in links if record.key and record.value)
+        letters = [(record.key, record.value) for record in links if record.key and record.value]
+        partition.hear((key.decode(), body) for key, body in letters if key != SHOWN)
+        self._hear_of_tally(body for key, body in letters if key == SHOWN)
         await self._settle(rows)
         if events:
             self.position.events = events[-1].offset + 1
@@ -178,7 +203,7 @@ class Tracking:
         shares: list[list[Keyed]] = [[] for _ in range(number)] if number > 1 else [batch]
         if number > 1:
             for keyed in batch:
-                shares[hash(keyed[2]) % number].append(keyed)
+                shares[crc32(keyed[2].encode()) // self._topics.partitions % number].append(keyed)
         return shares
 
     async def _settle(self, rows: Rows) -> None:
@@ -207,11 +232,15 @@ class Tracking:
 
     def _told(self, opened: Sequence[Opened], taken: Taken, complete_until: int) -> Iterator[Record]:
         topics = self._topics
-        by_partition: dict[int, list[tuple[Series, dict[int, int]]]] = defaultdict(list)
-        for series, cells in taken.changes.items():
-            by_partition[partition_of(series[1].encode(), topics.partitions)].append((series, dict(cells)))
-        for number in range(topics.partitions):
-            changes = Changes(self._number, self.now, complete_until, by_partition.get(number, []))
+        position = self.position
+        by_partition: list[dict[int, list[tuple[Series, dict[int, int]]]]] = [{} for _ in range(topics.partitions)]
+        for epoch, by_series in ((position.epoch, taken.changes), (position.coming, taken.coming)):
+            for series, cells in by_series.items():
+                home = by_partition[partition_of(series[1].encode(), topics.partitions)]
+                home.setdefault(epoch, []).append((series, dict(cells)))
+        swept = position.coming if position.swept else 0
+        for number, epochs in enumerate(by_partition):
+            changes = Changes(self._number, self.now, complete_until, epochs, swept)
             yield Record(topics.changes, number, None, _encode(changes))
         for letter in taken.letters:
             yield Record(topics.links, letter.partition, letter.key.encode(), letter.body)
@@ -233,9 +262,54 @@ class Tracking:
         self.position.counters = self.counters.stored()
         return _encode(self.position)
 
+    # --- epochs, see `flowmetrics.epochs` -------------------------------------------------------------------------
+    @property
+    def building(self) -> bool:
+        """Whether there are histories to sweep."""
+        return bool(self.position.coming) and not self.position.swept
+
+    @property
+    def progress(self) -> float:
+        """About how much of the coming epoch is built; 1 while none is."""
+        if not self.position.coming:
+            return 1.0
+        return 0.99 if self.position.swept else min(0.99, self._swept / max(1, self._store.count()))
+
+    def build(self, epochs: Known) -> None:
+        """Enter the coming epoch where every partition of tally shows it, and begin with the next one, if any."""
+        position = self.position
+        if position.enter(self._topics.partitions):
+            self._partition.enter(epochs.epochs[position.epoch].configuration)
+            self.histories.enter(position.epoch)
+        following = None if position.coming else epochs.after(position.epoch)
+        if following is not None:
+            position.coming, self._swept = following.number, 0
+            self._partition.build(following.configuration, "")
+
+    async def sweep(self, complete_until: int) -> None:
+        """Build some more of the coming epoch, and commit it. Raises Lost, and then this must be thrown away."""
+        position = self.position
+        keys = [key.decode() for key in self._store.after(HISTORY, position.cursor.encode(), SLICE)]
+        self.histories.prefetch(keys)
+        position.swept = len(keys) < SLICE
+        position.cursor = ALL_KEYS if position.swept else keys[-1]
+        self._partition.sweep(keys, last=position.swept)
+        self._swept += len(keys)
+        taken = self._partition.taken()
+        await self._commit(
+            [*self._histories_rows(keys), *self._rows([], taken)], [*self._told([], taken, complete_until)]
+        )
+        self.histories.age()
+
+    def _hear_of_tally(self, bodies: Iterable[bytes]) -> None:
+        for body in bodies:
+            shown = _SHOWN(body)
+            if shown.epoch == self.position.coming:
+                self.position.shown = sorted({*self.position.shown, shown.tally})
+
     async def forget(self, today: int) -> None:
         """Drop the histories that lie outside every reading; `today` is remembered as the day when that was done."""
-        configuration = self._configuration
+        configuration = self._partition.configuration
         silent_us = 2 * configuration.horizon_us + CUSTOMER_AHEAD_US + LATENESS_DAYS * DAY_US
         gone: Rows = []
         for index, (key, value) in enumerate(self._store.beginning(HISTORY)):

@@ -28,6 +28,7 @@ from agents.kafka.assignor import assignor_of
 from agents.kafka.changelog import Lost
 from agents.kafka.connection import Connection
 from agents.kafka.effort import Effort
+from agents.kafka.epochs import EpochLog
 from agents.kafka.former import leave_for_former
 from agents.kafka.log import FETCH_MS, KafkaLog
 from agents.kafka.standby import follow
@@ -53,7 +54,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         topics: Topics,
         folder: Path,
         name: str,
-        shape: str,
+        epochs: EpochLog,
         clock: Callable[[], int],
     ) -> None:
         self._configuration = configuration
@@ -61,7 +62,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         self._topics = topics
         self._name = name
         self._store = rocks(folder)
-        self._shape = shape
+        self.epochs = epochs
         self._clock = clock
         self.failure: OperationError | None = None
         """Why no unit can go on, and somebody must act."""
@@ -96,11 +97,10 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         )
         self._log = KafkaLog(self._connection, self._consumer)
         self._surroundings = Surroundings(
-            self._configuration,
             self._topics,
             self._log,
             self._store,
-            self._shape,
+            self.epochs,
             self._clock,
             time.monotonic,
             self._configuration.hot_entities_max,

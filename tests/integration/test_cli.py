@@ -25,7 +25,7 @@ from flowmetrics.errors import OperationError
 
 Make: TypeAlias = Callable[..., EngineProcess]
 
-COMMANDS = ("demo", "run", "import", "replay", "audit", "explain", "rejected", "move", "generate", "validate")
+COMMANDS = ("demo", "run", "import", "replay", "audit", "explain", "rejected", "move", "adopt", "generate", "validate")
 NOON = "2025-03-01T12:00:00Z"
 MAP = """
 events:

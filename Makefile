@@ -6,10 +6,14 @@ SEEDS ?= 1000
 KILLS ?= 50
 STOPS ?= 20
 SEED ?= 1
+ENGINES ?=
+EVENTS ?= 1000000
+WORKERS ?= 1
+KPIS ?= flow
 BIN := $(VENV)/bin
 SOURCES := flowmetrics agents tests benchmarks
 
-.PHONY: help demo test check simulate chaos lock format clean
+.PHONY: help demo test check simulate chaos bench lock format clean
 
 help:
 	@echo "make demo      a simulated company on http://localhost:8080; LISTEN=HOST:PORT for another place"
@@ -17,6 +21,7 @@ help:
 	@echo "make check     formatting, types, import contracts, freshness of generated files"
 	@echo "make simulate  SEEDS=n  the simulator at any length"
 	@echo "make chaos     KILLS=n STOPS=n SEED=s  faults on a real Kafka"
+	@echo "make bench     ENGINES=\"flowmetrics flink\" EVENTS=n WORKERS=n KPIS=all  flow-1 side by side with other engines"
 	@echo "make lock      renew requirements.lock after a change of pyproject.toml"
 
 demo: $(VENV)/run
@@ -37,6 +42,9 @@ simulate: $(VENV)/test
 
 chaos: $(VENV)/test
 	PYTHONPATH=tests $(BIN)/python tests/kafka/chaos.py --kills $(KILLS) --stops $(STOPS) --seed $(SEED)
+
+bench: $(VENV)/test
+	$(BIN)/python -m benchmarks.flow1 --engines "$(ENGINES)" --events $(EVENTS) --workers $(WORKERS) --kpis $(KPIS)
 
 format: $(VENV)/test
 	$(BIN)/ruff format $(SOURCES)

@@ -90,7 +90,8 @@ def run(config: str | None) -> None:
 def import_(files: Iterable[Path], mapping: Path | None, config: str | None) -> None:
     """Take JSON Lines (native or mapped), CSV and Parquet into the event log; safe to repeat.
 
-    An engine that runs on the data directory is sent the events.
+    An engine that runs on the data directory is sent the events. On Kafka they go to the events topic, whether workers
+    run or not.
 
     \b
     Example:
@@ -122,7 +123,7 @@ def replay(files: Iterable[Path], mapping: Path | None, config: str | None, ats:
 @_config
 @_told
 def audit(config: str | None) -> None:
-    """Prove that histories and panes agree; the engine must not be running.
+    """Prove that histories and panes agree; the engine, or every worker on Kafka, must be stopped.
 
     \b
     Example:
@@ -139,6 +140,8 @@ def audit(config: str | None) -> None:
 def explain(kind: str, key: str, config: str | None) -> None:
     """What is known of one item, request or customer, and what it contributes to which KPI.
 
+    On Kafka workers may run; a data directory must be free.
+
     \b
     Example:
       flowmetrics explain item SHOP-17
@@ -151,7 +154,7 @@ def explain(kind: str, key: str, config: str | None) -> None:
 @_config
 @_told
 def rejected(again: bool, config: str | None) -> None:
-    """What was refused and why, one JSON object a line.
+    """What was refused and why, one JSON object a line; what was sent again is listed no more.
 
     \b
     Example:
@@ -159,6 +162,38 @@ def rejected(again: bool, config: str | None) -> None:
       flowmetrics rejected --replay
     """
     commands.rejected(again, load_configuration(config))
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@_config
+@_told
+def move(directory: Path, config: str | None) -> None:
+    """Carry a data directory to the Kafka that `broker` names; safe to repeat.
+
+    The engine of the directory and all workers must be stopped. Events keep their arrival stamps, so workers that are
+    started afterwards show the same numbers.
+
+    \b
+    Example:
+      flowmetrics move ./flowmetrics-data --config kafka.yaml
+    """
+    commands.move(directory, load_configuration(config))
+
+
+@main.command()
+@_config
+@_told
+def adopt(config: str | None) -> None:
+    """Make a configuration the one that all workers on Kafka follow, without a restart.
+
+    A worker that starts with a new configuration does the same; only one that was replaced before needs this.
+
+    \b
+    Example:
+      flowmetrics adopt --config flowmetrics.yaml
+    """
+    commands.adopt(load_configuration(config))
 
 
 @main.command()

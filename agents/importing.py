@@ -52,10 +52,13 @@ class Log(Protocol):
     """Where an import puts its events."""
 
     def take(self, batch: Sequence[Entry], outcome: Outcome) -> None:
-        """Put a batch durably into the log, and count what became of it. Raises OperationError."""
+        """Put a batch into the log, and count what became of it; the same `outcome` each time. Raises OperationError.
+
+        It may still be on its way when this returns.
+        """
 
     def finish(self) -> None:
-        """Everything was taken."""
+        """Wait until everything is durably in the log and counted. Raises OperationError."""
 
 
 class OwnLog:

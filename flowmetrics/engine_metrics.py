@@ -124,3 +124,12 @@ def counter(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple
 
 def _samples(labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> tuple[Sample, ...]:
     return tuple(Sample(tuple(zip(labels, key, strict=True)), float(value)) for key, value in sorted(values.items()))
+
+
+def epoch_families(published: int | None, progress: float | None) -> list[Family]:
+    """Which epoch is shown, and how much of the next one is built, where that is known."""
+    values = {
+        "engine_epoch": ("The number of the epoch that is shown: it grows when the configuration changes.", published),
+        "engine_epoch_progress_ratio": ("How much of the next epoch is built; 1 while there is none.", progress),
+    }
+    return [gauge(name, text, (), {} if n is None else {(): float(n)}) for name, (text, n) in values.items()]

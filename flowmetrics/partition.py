@@ -7,13 +7,14 @@ its memory is ahead of what is stored.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import EngineCounters, Seen
 from flowmetrics.entity import History
+from flowmetrics.epochs import Sweep
 from flowmetrics.errors import Rejection
 from flowmetrics.events import Event
 from flowmetrics.kpis import selected
@@ -23,7 +24,10 @@ from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.letters import Letter, Post, Sent
 from flowmetrics.steps.series import Series, SeriesTable
 from flowmetrics.steps.stored import decode_history
-from flowmetrics.steps.track import Changes, Keyed, Touched, Track, key_of, keyed, keys_of
+from flowmetrics.steps.track import Changes, Keyed, Touched, Track, key_of, keyed
+
+ALL_KEYS: Final = "\U0010ffff"
+"""The cursor of a sweep that is through: every key, also one to come, is below it."""
 
 Delivery: TypeAlias = tuple[int, bytes]
 """An event as it came: when it arrived, and its bytes."""
@@ -41,16 +45,14 @@ class Opened(NamedTuple):
     released: list[int]
     """Numbers of held events that are in the batch now."""
 
-    def keys(self) -> list[str]:
-        """The keys of the histories that it touches, so that they can be fetched together."""
-        return keys_of(self.batch)
-
 
 class Taken(NamedTuple):
     """What follows from a batch."""
 
     changes: Mapping[Series, Mapping[int, int]]
-    """For tally, by series; amounts that cancelled out are gone."""
+    """For tally, by series, under the published epoch; amounts that cancelled out are gone."""
+    coming: Mapping[Series, Mapping[int, int]]
+    """The same under the epoch that is being built."""
     dirty: Collection[str]
     """The keys of the histories to store."""
     letters: list[Letter]
@@ -80,14 +82,41 @@ class Partition:
         self.held = held
         self.counters = counters
         self._post = Post(*place, sent)
-        self._source = CloudEvents(configuration.surveys)
-        self._track = Track(configuration, selected(configuration), table, self._post.owns)
+        self._sweep: Sweep | None = None
+        self.enter(configuration)
         self._due_at = min((self._at(delivery) for delivery in held.values()), default=FAR_FUTURE)
         self._next = max(held, default=-1) + 1
         self._touched: Touched = {}
         self._settled: Touched = {}
         self._changes: Changes = defaultdict(dict)
+        self._coming: Changes = defaultdict(dict)
+        self._letters: list[Letter] = []
 
+    # --- epochs, see `flowmetrics.epochs` -------------------------------------------------------------------------
+    def enter(self, configuration: Configuration) -> None:
+        """From now on histories are read under this configuration, and none is being built."""
+        self.configuration = configuration
+        self._source = CloudEvents(configuration.surveys)
+        self._track = Track(configuration, selected(configuration), self.table, self._post.owns)
+        self._sweep = None
+
+    def build(self, configuration: Configuration, cursor: str) -> None:
+        """Build the next epoch, which has come to the key `cursor`."""
+        self._sweep = Sweep(configuration, self.table, cursor, self._post.owns)
+
+    def sweep(self, keys: Sequence[str], *, last: bool) -> None:
+        """Go on with the coming epoch: the histories of these keys, which are in memory and next above the cursor.
+
+        After the `last` ones every key counts as swept.
+        """
+        assert self._sweep is not None
+        if keys:
+            _add(self._sweep.advance(keys, self.histories), self._coming)
+            self._settled.update(dict.fromkeys(keys, ()))
+        if last:
+            self._sweep.cursor = ALL_KEYS
+
+    # --- batches --------------------------------------------------------------------------------------------------
     def open(self, deliveries: Iterable[Delivery], now: int) -> Opened:
         """Read a batch, and add to it what was held and is due."""
         opened, seen = Opened([], [], [], {}, []), Seen()
@@ -112,31 +141,38 @@ class Partition:
         self.counters.saw(seen)
         return opened
 
-    def join(self, opened: Opened) -> None:
+    def join(self, batch: Iterable[Keyed]) -> None:
         """Join what was opened to the histories, which should be in memory by now."""
-        self.counters.update(self._track.join(opened.batch, self.histories, self._touched))
+        self.counters.update(self._track.join(batch, self.histories, self._touched))
 
     def hear(self, letters: Iterable[tuple[str, bytes]]) -> None:
         """Take copies of histories that live in other partitions."""
         for key, body in letters:
             self._track.hear(key, decode_history(key, body), self.histories, self._touched)
 
-    def settle(self, most: int) -> bool:
-        """Find out what follows from about `most` of the histories that changed; whether there are more."""
+    def settle(self, most: int) -> Collection[str]:
+        """Find out what follows from about `most` of the histories that changed: their keys, none when all is settled.
+
+        Who is linked to them is settled too, perhaps again.
+        """
         some = {key: self._touched.pop(key) for key in [*islice(self._touched, most)]}
         self._track.emit(some, self.histories, self._changes)
+        if self._sweep is not None:
+            self._sweep.emit(some, self.histories, self._coming)
         self._settled.update(some)
-        return bool(self._touched)
+        self._letters += self._post.write(some, self.histories)
+        return some.keys()
 
     def taken(self) -> Taken:
         """All that followed since this was asked last; everything must be settled."""
-        settled, self._settled = self._settled, {}
-        changes, self._changes = self._changes, defaultdict(dict)
-        return Taken(self._named(changes), settled.keys(), self._post.write(settled, self.histories))
+        taken = Taken(self._named(self._changes), self._named(self._coming), self._settled.keys(), self._letters)
+        self._settled, self._letters = {}, []
+        self._changes, self._coming = defaultdict(dict), defaultdict(dict)
+        return taken
 
     def take(self, opened: Opened, letters: Iterable[tuple[str, bytes]]) -> Taken:
         """Join, hear, settle, all at once."""
-        self.join(opened)
+        self.join(opened.batch)
         self.hear(letters)
         self.settle(len(self._touched))
         return self.taken()
@@ -180,3 +216,9 @@ class Partition:
             if kept:
                 named[self.table.series(number)] = kept
         return named
+
+
+def _add(changes: Changes, sums: Changes) -> None:
+    for number, cells in changes.items():
+        for cell, amount in cells.items():
+            sums[number][cell] = sums[number].get(cell, 0) + amount

@@ -22,11 +22,11 @@ import msgspec
 from agents.histories import HotHistories
 from agents.kafka import tallying, tracking
 from agents.kafka.connection import Connection
-from agents.kafka.reading import Progress, must_rest, records_of, settled, shape_of
+from agents.kafka.epochs import Epoch
+from agents.kafka.reading import Progress, latest_epoch, must_rest, records_of, settled
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
-from agents.kafka.tracking import StoredHistories, same_shape
-from flowmetrics.configuration import Configuration
+from agents.kafka.tracking import StoredHistories
 from flowmetrics.entity import unpack
 from flowmetrics.errors import OperationError
 from flowmetrics.kpis import selected
@@ -45,9 +45,7 @@ _STORED_ROWS: Final = 5000
 
 _NUMBER: Final = struct.Struct(">q")
 _CHANGES: Final = msgspec.msgpack.Decoder(tracking.Changes).decode
-_CELLS: Final = msgspec.msgpack.Decoder(dict[int, dict[int, int]]).decode
 _SERIES: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
-_SHOWN: Final = msgspec.msgpack.Decoder(tuple[tuple[str, ...], int | None]).decode
 
 
 def read_by_audit(topics: Topics) -> list[str]:
@@ -55,23 +53,32 @@ def read_by_audit(topics: Topics) -> list[str]:
     return [topics.track, topics.tally, topics.changes]
 
 
-async def differences(
-    connection: Connection, topics: Topics, configuration: Configuration, now: int, progress: Progress
-) -> AsyncIterator[Difference]:
+async def differences_of(connection: Connection, topics: Topics, now: int, progress: Progress) -> list[Difference]:
     """Every difference; cells that lie outside every reading are left out. Raises OperationError while workers run.
 
     One partition at a time is laid out on the disk, in the folder for temporary files.
     """
     await must_rest(connection, topics)
     before = await settled(connection, topics, read_by_audit(topics))
+    epoch = (await latest_epoch(connection, topics)).known.latest
+    found = [one async for one in _differences(connection, topics, epoch, now, progress)]
+    if await settled(connection, topics, read_by_audit(topics)) != before:
+        raise OperationError(f"workers of {topics.prefix} began meanwhile; stop them, and audit again")
+    return found
+
+
+async def _differences(
+    connection: Connection, topics: Topics, epoch: Epoch, now: int, progress: Progress
+) -> AsyncIterator[Difference]:
     emitted: Emitted = Counter()
+    configuration = epoch.configuration
     for number in range(topics.partitions):
         async with _laid_out(connection, topics.track, number, progress) as store:
-            for difference in _uncalled(configuration, topics, number, store, emitted):
+            for difference in _uncalled(epoch, topics, number, store, emitted):
                 yield difference
     for number in range(topics.partitions):
         async with _laid_out(connection, topics.tally, number, progress) as store:
-            tally, table, at = await _panes(connection, topics, configuration, number, store, progress)
+            tally, table, at = await _panes(connection, topics, epoch, number, store, progress)
         oldest = configuration.pane(max(now, at)) - configuration.panes(configuration.horizon_us)
         here = {
             place: amount
@@ -80,14 +87,15 @@ async def differences(
         }
         for difference in _unbalanced(here, tally, table, oldest):
             yield difference
-    if await settled(connection, topics, read_by_audit(topics)) != before:
-        raise OperationError(f"workers of {topics.prefix} began meanwhile; stop them, and audit again")
 
 
 @asynccontextmanager
 async def _laid_out(connection: Connection, topic: str, number: int, progress: Progress) -> AsyncIterator[Store]:
     """The table that a changelog partition is, in a folder that is removed afterwards."""
-    with tempfile.TemporaryDirectory(prefix="flowmetrics-audit-") as folder, closing(Store(Path(folder) / "s")) as store:
+    with (
+        tempfile.TemporaryDirectory(prefix="flowmetrics-audit-") as folder,
+        closing(Store(Path(folder) / "s")) as store,
+    ):
         rows, reached = list[tuple[bytes, bytes | None]](), 0
         async for record in records_of(connection, topic, number, 0, progress):
             rows.append((record.key or b"", record.value))
@@ -99,18 +107,17 @@ async def _laid_out(connection: Connection, topic: str, number: int, progress: P
         yield store
 
 
-def _uncalled(
-    configuration: Configuration, topics: Topics, number: int, store: Store, emitted: Emitted
-) -> Iterator[Difference]:
+def _uncalled(epoch: Epoch, topics: Topics, number: int, store: Store, emitted: Emitted) -> Iterator[Difference]:
     """Where a history of a partition of track has not emitted what its facts call for; adds up what it has."""
-    stored = store.get([tracking.POSITION])[0]
+    stored, configuration = store.get([tracking.POSITION])[0], epoch.configuration
     if stored is None:
         return
     position = msgspec.msgpack.decode(stored, type=tracking.Position)
-    same_shape(topics, position.shape, shape_of(configuration))
+    position.enter(topics.partitions)
+    _must_be_built(topics, epoch, position.epoch)
     table = SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(tracking.SERIES))
     track = Track(configuration, selected(configuration), table)
-    histories = HotHistories(StoredHistories(store), configuration.hot_entities_max)
+    histories = HotHistories(StoredHistories(store), configuration.hot_entities_max, epoch.number)
     keys = (key.decode() for key, _ in store.beginning(tracking.HISTORY))
     own = (key for key in keys if partition_of(key.encode(), topics.partitions) == number)
     while some := list(islice(own, KEYS_AT_ONCE)):
@@ -127,25 +134,33 @@ def _uncalled(
         histories.age()
 
 
+def _must_be_built(topics: Topics, epoch: Epoch, published: int) -> None:
+    if published != epoch.number:
+        raise OperationError(
+            f"the workers of {topics.prefix} were stopped while epoch {epoch.number} was being built; start them, "
+            "stop them when flowmetrics_engine_epoch shows it, and audit again"
+        )
+
+
 async def _panes(
-    connection: Connection, topics: Topics, configuration: Configuration, number: int, store: Store, progress: Progress
+    connection: Connection, topics: Topics, epoch: Epoch, number: int, store: Store, progress: Progress
 ) -> tuple[Tally, SeriesTable, int]:
     """The panes of a partition of tally with all changes added that it has not taken, and up to when it has come."""
     stored = store.get([tallying.POSITION])[0]
-    position = msgspec.msgpack.decode(stored, type=tallying.Position) if stored else tallying.Position()
-    rows = [(_NUMBER.unpack(key)[0], *_SHOWN(value)) for key, value in store.beginning(tallying.SERIES)]
-    table = SeriesTable((n, series) for n, series, _ in rows)
-    tally = Tally(configuration, selected(configuration), table, position.now)
-    tally.load(
-        [(n, shown) for n, _, shown in rows if shown is not None],
-        ((_NUMBER.unpack_from(key)[0], _CELLS(value)) for key, value in store.beginning(tallying.SEGMENT)),
-    )
+    position = tallying.Position(epoch=epoch.number)
+    if stored:
+        position = msgspec.msgpack.decode(stored, type=tallying.Position)
+        _must_be_built(topics, epoch, position.epoch)
+    table = SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(tallying.SERIES))
+    panes = tallying.Panes(epoch, table, position.now, lambda stream: True)
+    panes.load(store)
     at = position.now
     async for record in records_of(connection, topics.changes, number, position.changes, progress):
         changes = _CHANGES(record.value or b"")
         at = max(at, changes.now)
-        tally.apply({table.number(series): cells for series, cells in changes.series})
-    return tally, table, at
+        told = changes.epochs.get(epoch.number, [])
+        panes.tally.apply({table.number(series): cells for series, cells in told})
+    return panes.tally, table, at
 
 
 def _unbalanced(
@@ -153,8 +168,8 @@ def _unbalanced(
 ) -> Iterator[Difference]:
     """Where the panes do not hold the sum of what was emitted."""
     called_for: Counter[tuple[int, int]] = Counter()
-    for (series, cell), amount in emitted.items():
-        shown = tally.shown(table.number(series))
+    for (labels, cell), amount in emitted.items():
+        shown = tally.shown(table.number(labels))
         if shown != DROPPED:
             called_for[shown, cell] += amount
     found = tally.cells()

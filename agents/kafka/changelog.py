@@ -133,8 +133,8 @@ async def read_to_end(
         max_partition_fetch_bytes=8 * 1024 * 1024,
     )
     place = TopicPartition(topic, partition)
-    await consumer.start()
     try:
+        await consumer.start()
         consumer.assign([place])
         end = (await consumer.end_offsets([place]))[place]
         begin = (await consumer.beginning_offsets([place]))[place]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib.metadata
 import logging
 import math
 import socket
@@ -15,9 +14,11 @@ from typing import Final
 
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError
 
+from agents.heap import give_large_buffers_back
 from agents.judging import read_pseudonyms
 from agents.kafka.connection import Connection
 from agents.kafka.effort import unit_families
+from agents.kafka.epochs import EpochLog
 from agents.kafka.intake import KafkaIntake
 from agents.kafka.topics import prepare, topics_of
 from agents.kafka.units import TallyUnit, TrackUnit, Unit
@@ -25,12 +26,11 @@ from agents.kafka.worker import Worker
 from agents.lock import DirectoryLock
 from agents.published import Published, clock_us
 from flowmetrics.configuration import Configuration
-from flowmetrics.engine_metrics import EngineCounters, gauge
+from flowmetrics.engine_metrics import EngineCounters, epoch_families, gauge
 from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.families import Family
 from flowmetrics.instants import SECOND_US
-from flowmetrics.settings import fingerprint
 from flowmetrics.steps.read import Points
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,7 @@ class KafkaEngine:
         self.failure: FlowmetricsError | None = None
         pseudonyms = read_pseudonyms(configuration)
         self.intake = KafkaIntake(self._connection, self._topics, configuration, pseudonyms, clock)
-        read, write = fingerprint(configuration, importlib.metadata.version("tzdata"))
-        self._shape = f"{read} {write} {pseudonyms.mark if pseudonyms else ''}"
+        self._epochs = EpochLog(self._connection, self._topics)
         self._worker: Worker | None = None
 
     @property
@@ -75,6 +74,7 @@ class KafkaEngine:
 
     async def start(self) -> None:
         """Begin; Kafka may still be away."""
+        give_large_buffers_back()
         self._tasks.append(asyncio.create_task(self._run()))
 
     async def stop(self) -> None:
@@ -90,17 +90,19 @@ class KafkaEngine:
             await self._wait_for_kafka()
             name = f"{socket.gethostname()}{str(self._folder).replace('/', '-')}"
             self._worker = Worker(
-                self._configuration, self._connection, self._topics, self._folder, name, self._shape, self._clock
+                self._configuration, self._connection, self._topics, self._folder, name, self._epochs, self._clock
             )
             self._worker.withdraw = self._withdraw
             self._tasks.append(asyncio.create_task(self.intake.run()))
+            self._tasks.append(asyncio.create_task(self._follow_epochs()))
             await self._worker.app.start()
             gc.freeze()
             gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
             collected = time.monotonic()
             while True:
-                if self._worker.failure is not None:
-                    raise self._worker.failure
+                failure = self._worker.failure or self._epochs.failure
+                if failure is not None:
+                    raise failure
                 await self._publish(self._worker)
                 if time.monotonic() - collected > COLLECT_SECONDS:
                     gc.collect(0)
@@ -112,11 +114,20 @@ class KafkaEngine:
             log.exception("the worker failed")
             self.failure = OperationError(f"flowmetrics itself failed ({error!r}); nothing is lost: report it, restart")
 
+    async def _follow_epochs(self) -> None:
+        while self._epochs.failure is None:
+            try:
+                await self._epochs.follow()
+            except (KafkaError, OSError) as error:
+                log.warning("epochs are not followed for a moment: %r", error)
+                await asyncio.sleep(RETRY_SECONDS)
+
     async def _wait_for_kafka(self) -> None:
         told = ""
         while True:
             try:
-                return await prepare(self._connection, self._configuration)
+                await prepare(self._connection, self._configuration)
+                return await self._epochs.adopt(self._configuration)
             except AuthenticationFailedError as error:
                 raise OperationError(
                     f"Kafka at {self._connection.brokers} refuses these credentials ({error}); "
@@ -192,13 +203,22 @@ class KafkaEngine:
     def _engine_families(self, units: list[Unit], ready: bool) -> list[Family]:
         worker = self._worker
         assert worker is not None
-        counters = [unit.state.counters for unit in units if isinstance(unit, TrackUnit) and unit.recovered]
+        counters = [unit.state.counters for unit in units if isinstance(unit, TrackUnit | TallyUnit) and unit.recovered]
         waiting = sum(unit.lag for unit in units if unit.step == "track")
         return [
             gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(ready)}),
             *unit_families(units, worker.efforts, worker.stable_age_seconds),
+            *epoch_families(*_epochs(units)),
             *EngineCounters.together(counters).families(waiting),
         ]
+
+
+def _epochs(units: Iterable[Unit]) -> tuple[int | None, float | None]:
+    """Which epoch all of these show, and how much of the next one is built in all of them."""
+    recovered = [unit for unit in units if unit.recovered]
+    shown = [unit.state.position.epoch for unit in recovered if isinstance(unit, TallyUnit)]
+    built = [unit.state.progress for unit in recovered if isinstance(unit, TrackUnit)]
+    return min(shown, default=None), min(built, default=None)
 
 
 def _merged(pages: Iterable[list[Family]]) -> list[Family]:

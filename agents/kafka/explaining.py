@@ -8,10 +8,9 @@ from typing import Final
 import msgspec
 
 from agents.kafka.connection import Connection
-from agents.kafka.reading import Progress, records_of, shape_of
+from agents.kafka.reading import Progress, latest_epoch, records_of
 from agents.kafka.topics import Topics
-from agents.kafka.tracking import HISTORY, POSITION, SERIES, Position, same_shape
-from flowmetrics.configuration import Configuration
+from agents.kafka.tracking import HISTORY, POSITION, SERIES, Position
 from flowmetrics.errors import OperationError
 from flowmetrics.explain import explanation
 from flowmetrics.kpis import selected
@@ -22,12 +21,12 @@ _NUMBER: Final = struct.Struct(">q")
 _SERIES: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 
 
-async def explained(
-    connection: Connection, topics: Topics, configuration: Configuration, number: int, key: str, progress: Progress
+async def explanation_of(
+    connection: Connection, topics: Topics, number: int, key: str, progress: Progress
 ) -> list[str]:
     """The facts of an entity of partition `number` and what they contribute, in words.
 
-    Raises OperationError for an unknown key, and where the partition was written under another configuration.
+    They are read under the configuration of the published epoch. Raises OperationError for an unknown key.
     """
     wanted, body, position = HISTORY + key.encode(), None, None
     series: dict[int, tuple[str, ...]] = {}
@@ -40,8 +39,9 @@ async def explained(
             series[_NUMBER.unpack(record.key[1:])[0]] = _SERIES(record.value)
     if body is None:
         raise OperationError(f"nothing is known of {key}; keys are case-sensitive, and ids are those that were sent")
-    if position is not None:
-        same_shape(topics, msgspec.msgpack.decode(position, type=Position).shape, shape_of(configuration))
-    history = decode_history(key, body[_NUMBER.size :])
+    assert position is not None, "a checkpoint ends with its position"
+    epoch = msgspec.msgpack.decode(position, type=Position).epoch
+    configuration = (await latest_epoch(connection, topics)).known.epochs[epoch].configuration
+    history = decode_history(key, body[_NUMBER.size :], epoch)
     table = SeriesTable(series.items())
     return [*explanation(key, history, history.contributed, table, selected(configuration), configuration)]

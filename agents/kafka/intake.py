@@ -1,35 +1,38 @@
 """Intake on Kafka: deliveries are judged, written to the partition of their entity, and only then answered.
 
 Requests wait in a list; one task takes all that wait, writes them together, and wakes them when every broker that must
-has them.
+has them. When that takes too long they are told to send again: what was written nevertheless is one fact either way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from agents.judging import judged
-from agents.kafka.changelog import BATCH_BYTES, Record
-from agents.kafka.connection import Connection
+from agents.kafka.changelog import BATCH_BYTES, RECORDS_MAX, Record
+from agents.kafka.connection import Connection, end
+from agents.kafka.sending import batches, event_record
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import rejected_record
 from agents.receipts import Busy, Receipt
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError, Rejection
-from flowmetrics.routing import partition_of
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.sources.pseudonyms import Pseudonyms, discreet
-from flowmetrics.steps.track import key_of
+
+log = logging.getLogger(__name__)
 
 WAITING_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes that wait to be written; beyond it a request is told to come back later."""
+WRITE_SECONDS: Final = 10.0
+"""How long requests wait for Kafka before they are told to come back."""
 
 
 class KafkaIntake:
@@ -51,6 +54,8 @@ class KafkaIntake:
         self._waiting: list[tuple[Sequence[bytes], Future[Receipt]]] = []
         self._waiting_bytes = 0
         self._work = asyncio.Event()
+        self._producer: AIOKafkaProducer | None = None
+        self._written = 0
         self.failure: OperationError | None = None
         """Why nothing can be taken any more; Kafka being away is no such reason."""
         self.refused: dict[str, int] = {}
@@ -68,42 +73,72 @@ class KafkaIntake:
         return future
 
     async def run(self) -> None:
-        """Write what waits, until cancelled; what waits then is written first."""
-        producer = AIOKafkaProducer(
-            **self._connection.client("intake"),
-            acks="all",
-            enable_idempotence=True,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=8 * 1024 * 1024,
-            request_timeout_ms=10_000,
-        )
-        await producer.start()
+        """Write what waits, until cancelled; who waits then is told to send again."""
+        group: list[tuple[Sequence[bytes], Future[Receipt]]] = []
         try:
             while True:
                 await self._work.wait()
                 self._work.clear()
                 group, self._waiting = self._waiting, []
                 if group:
-                    await self._write(producer, group)
+                    await self._write(group)
         finally:
-            await producer.stop()
+            for _, future in [*group, *self._waiting]:
+                if not future.done():
+                    future.set_exception(OperationError("this worker ends; send them to another one"))
+            await self._let_go()
 
-    async def _write(self, producer: AIOKafkaProducer, group: list[tuple[Sequence[bytes], Future[Receipt]]]) -> None:
+    async def _write(self, group: list[tuple[Sequence[bytes], Future[Receipt]]]) -> None:
         arrived_at = self._clock()
         records: list[Record] = []
         receipts = [self._judge(bodies, arrived_at, records) for bodies, _ in group]
         try:
-            await asyncio.gather(*[await sent for sent in _batches(producer, records)])
-        except (KafkaError, TimeoutError) as error:
+            async with asyncio.timeout(WRITE_SECONDS):
+                producer = await self._open(len(records))
+                await asyncio.gather(*[await sent for sent in batches(producer, records)])
+        except Exception as error:
+            if not isinstance(error, (KafkaError, OSError)):
+                log.exception("the intake failed, and goes on")
             told = OperationError(f"Kafka does not take events now ({error!r}); send them again")
             for _, future in group:
-                future.set_exception(told)
+                _tell(future, told)
+            # A producer would try for ever, and one that failed for good takes nothing more.
+            await self._let_go()
+            if (task := asyncio.current_task()) and task.cancelling():
+                raise asyncio.CancelledError from None
         else:
             for receipt, (_, future) in zip(receipts, group, strict=True):
                 for _, rejection in receipt.rejected:
                     self.refused[rejection.reason.value] = self.refused.get(rejection.reason.value, 0) + 1
-                future.set_result(receipt)
+                _tell(future, receipt)
         self._waiting_bytes -= sum(len(body) for bodies, _ in group for body in bodies)
+
+    async def _open(self, records: int) -> AIOKafkaProducer:
+        """The producer for so many more records. Raises KafkaError."""
+        if self._written + records > RECORDS_MAX:
+            await self._let_go()
+        self._written += records
+        if self._producer is None:
+            producer = AIOKafkaProducer(
+                **self._connection.client("intake"),
+                acks="all",
+                enable_idempotence=True,
+                max_batch_size=BATCH_BYTES,
+                max_request_size=8 * 1024 * 1024,
+                request_timeout_ms=10_000,
+            )
+            try:
+                await producer.start()
+            except BaseException:
+                await end(producer)
+                raise
+            self._producer = producer
+        return self._producer
+
+    async def _let_go(self) -> None:
+        producer, self._producer, self._written = self._producer, None, 0
+        if producer is not None:
+            await end(producer)
 
     def _judge(self, bodies: Sequence[bytes], arrived_at: int, records: list[Record]) -> Receipt:
         receipt = Receipt()
@@ -113,26 +148,19 @@ class KafkaIntake:
                 told = timed if body else discreet(timed)
                 records.append(rejected_record(self._topics, 0, told, (arrived_at, body)))
             else:
-                key = key_of(timed[1]) or f"{timed[1].source} {timed[1].id}"
-                number = partition_of(key.encode(), self._topics.partitions)
-                records.append(Record(self._topics.events, number, key.encode(), body))
+                if self._pseudonyms is not None:
+                    timed = self._source.read(body, arrived_at)  # the key must hide what the body hides
+                    assert not isinstance(timed, Rejection)
+                records.append(event_record(self._topics, timed[1], body))
                 receipt.accepted += 1
         return receipt
 
 
-def _batches(producer: AIOKafkaProducer, records: Sequence[Record]) -> list[Any]:
-    """Sendings of records, as few as hold them."""
-    builders: dict[tuple[str, int], BatchBuilder] = {}
-    full: list[tuple[tuple[str, int], BatchBuilder]] = []
-    for record in records:
-        place = (record.topic, record.partition)
-        builder = builders.get(place) or producer.create_batch()
-        builders[place] = builder
-        said = {"key": record.key, "value": record.value, "timestamp": None, "headers": record.headers}
-        if builder.append(**said) is None:
-            full.append((place, builder))
-            builders[place] = producer.create_batch()
-            builders[place].append(**said)
-    return [
-        producer.send_batch(builder, topic, partition=number) for (topic, number), builder in [*full, *builders.items()]
-    ]
+def _tell(future: Future[Receipt], outcome: Receipt | OperationError) -> None:
+    """Wake a request, unless its client went away."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(outcome, Receipt):
+        future.set_result(outcome)
+    else:
+        future.set_exception(outcome)

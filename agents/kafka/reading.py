@@ -6,27 +6,23 @@ Nothing here joins the group or opens a writer: workers do not notice.
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeAlias
 
-import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import AuthenticationFailedError, GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
-from agents.judging import read_pseudonyms
 from agents.kafka.changelog import read_to_end
 from agents.kafka.connection import Connection
+from agents.kafka.epochs import EpochLog, shape_of
 from agents.kafka.topics import Topics
-from agents.kafka.tracking import POSITION, Position
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError, OperationError
-from flowmetrics.settings import fingerprint
 
 Progress: TypeAlias = Callable[[int], None]
 """Told how much was read or written since it was told last."""
@@ -41,12 +37,8 @@ async def answering(connection: Connection) -> AsyncIterator[None]:
     """What Kafka cannot do or refuses inside is an OperationError that says what to do."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # what it says is in the error, once
     try:
+        await connection.knock()
         yield
-    except AuthenticationFailedError as error:
-        raise OperationError(
-            f"Kafka at {connection.brokers} refuses these credentials ({error}); "
-            "look at kafka.user, kafka.password_file and kafka.mechanism"
-        ) from None
     except (KafkaError, OSError) as error:
         raise OperationError(
             f"Kafka at {connection.brokers} does not answer as it should ({error or type(error).__name__}); "
@@ -116,10 +108,10 @@ async def ends(
         return found
 
 
-async def count(connection: Connection, topics: Topics, names: Sequence[str]) -> int:
-    """About how many records there are to read."""
+async def count(connection: Connection, topics: Topics, names: Sequence[str], number: int | None = None) -> int:
+    """About how many records there are to read, on all partitions or on one."""
     async with _consumer(connection, "read_committed") as consumer:
-        places = _places(topics, names)
+        places = [place for place in _places(topics, names) if number in (None, place.partition)]
         begins, found = await consumer.beginning_offsets(places), await consumer.end_offsets(places)
         return sum(found[place] - begins[place] for place in places)
 
@@ -153,37 +145,24 @@ async def records_of(
             yield record
 
 
-def shape_of(configuration: Configuration) -> str:
-    """Under which configuration, time zone database and key of pseudonyms something is written."""
-    pseudonyms = read_pseudonyms(configuration)
-    read, write = fingerprint(configuration, importlib.metadata.version("tzdata"))
-    return f"{read} {write} {pseudonyms.mark if pseudonyms else ''}"
+async def latest_epoch(connection: Connection, topics: Topics) -> EpochLog:
+    """The epochs of an engine; there is at least one. Raises OperationError."""
+    epochs = EpochLog(connection, topics)
+    await epochs.read()
+    if not epochs.told:
+        raise OperationError(f"no worker of {topics.prefix} has ever run; start one with flowmetrics run")
+    return epochs
 
 
 async def same_pseudonyms(connection: Connection, topics: Topics, configuration: Configuration) -> None:
     """Raises ConfigurationError where workers wrote under another key of pseudonyms: one person would be two."""
-    for number in range(topics.partitions):
-        position = await _position(connection, topics, number)
-        if position is not None:
-            if position.shape.split(" ")[2:] != shape_of(configuration).split(" ")[2:]:
-                raise ConfigurationError(
-                    f"the topics {topics.prefix}.* were written under another privacy.pseudonym_key_file, or under "
-                    "none; restore what it was, or name another topics.prefix and import the events into that"
-                )
-            return
-
-
-async def _position(connection: Connection, topics: Topics, number: int) -> Position | None:
-    """How far a partition of track has come; each checkpoint ends with it, so it lies at the end of the changelog."""
-    place, back = TopicPartition(topics.track, number), TAIL_RECORDS
-    end = (await ends(connection, topics, [topics.track]))[place]
-    while True:
-        start, found = max(0, end - back), None
-        async for record in records_of(connection, topics.track, number, start, lambda read: None):
-            found = record.value if record.key == POSITION else found
-        if found is not None or start == 0:
-            return None if found is None else msgspec.msgpack.decode(found, type=Position)
-        back *= TAIL_RECORDS
+    epochs = EpochLog(connection, topics)
+    await epochs.read()
+    if epochs.told and epochs.told[max(epochs.told)].shape[2] != shape_of(configuration)[2]:
+        raise ConfigurationError(
+            f"the topics {topics.prefix}.* were written under another privacy.pseudonym_key_file, or under "
+            "none; restore what it was, or name another topics.prefix and import the events into that"
+        )
 
 
 @asynccontextmanager

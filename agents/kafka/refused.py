@@ -1,7 +1,7 @@
 """What was refused: read back from its topic, and sent again after a fix.
 
-Nothing can be taken from the topic, so what was sent again is noted on it: a note is a record that holds the offsets of
-refused events of its own partition, written in one transaction with the events. Who is noted is listed no more.
+Nothing can be taken from the topic, so it is told what was sent again: a record with the offsets of refused events of
+its own partition is written in one transaction with the events. What is in such a record is listed no more.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError, Reason, Rejection
 from flowmetrics.sources.cloudevents import CloudEvents
 
-NOTE: Final = "flowmetrics-sent-again"
-"""Header of a note."""
+SENT_AGAIN: Final = "flowmetrics-sent-again"
+"""Header of a record that holds offsets."""
 COMMIT_BYTES: Final = 4 * 1024 * 1024
 COMMIT_EVENTS_MAX: Final = 5000
 """Events of one transaction of a replay, about."""
@@ -41,23 +41,29 @@ class Refused(NamedTuple):
     body: bytes
 
 
-async def refused_events(connection: Connection, topics: Topics) -> AsyncIterator[Refused]:
-    """What was refused and not sent again, oldest first by partition."""
+async def ever_refused(connection: Connection, topics: Topics) -> AsyncIterator[Refused]:
+    """Everything that was refused, oldest first by partition."""
     for number in range(topics.partitions):
-        sent = set[int]()
-        async for record in records_of(connection, topics.rejected, number, 0, _silent):
-            if NOTE in _headers(record):
-                sent.update(_OFFSETS(record.value or b"\x90"))
         async for record in records_of(connection, topics.rejected, number, 0, _silent):
             headers = _headers(record)
-            if "reason" in headers and record.offset not in sent:
+            if SENT_AGAIN not in headers:
                 rejection = Rejection(Reason(headers["reason"].decode()), headers["detail"].decode())
                 yield Refused(number, record.offset, int(headers[ARRIVED]), rejection, record.value or b"")
 
 
-async def send_again(
-    connection: Connection, topics: Topics, configuration: Configuration, now: int
-) -> tuple[int, int]:
+async def refused_events(connection: Connection, topics: Topics) -> AsyncIterator[Refused]:
+    """What was refused and not sent again, oldest first by partition."""
+    sent = set[tuple[int, int]]()
+    for number in range(topics.partitions):
+        async for record in records_of(connection, topics.rejected, number, 0, _silent):
+            if SENT_AGAIN in _headers(record):
+                sent.update((number, offset) for offset in _OFFSETS(record.value or b"\x90"))
+    async for one in ever_refused(connection, topics):
+        if (one.partition, one.offset) not in sent:
+            yield one
+
+
+async def sent_again(connection: Connection, topics: Topics, configuration: Configuration, now: int) -> tuple[int, int]:
     """Judge again what was refused, and send what is mended: how many that were, of how many.
 
     The writer is opened before anything is read, so of two replays at a time one is told that it lost.
@@ -88,12 +94,12 @@ async def _commit(writer: Writer, topics: Topics, mended: list[Refused], events:
     offsets: dict[int, list[int]] = {}
     for one in mended:
         offsets.setdefault(one.partition, []).append(one.offset)
-    *notes, last = [
-        Record(topics.rejected, number, None, msgspec.msgpack.encode(some), [(NOTE, b"")])
+    *offsets_told, last = [
+        Record(topics.rejected, number, None, msgspec.msgpack.encode(some), [(SENT_AGAIN, b"")])
         for number, some in offsets.items()
     ]
     try:
-        await writer.commit([*events, *notes], last)
+        await writer.commit([*events, *offsets_told], last)
     except Lost as error:
         raise OperationError(
             f"Kafka did not take the events ({error}), or another replay began meanwhile; run this again"

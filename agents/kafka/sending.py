@@ -22,16 +22,17 @@ class Sender:
     """Appends to topics. A context: everything that was sent is there at its end."""
 
     def __init__(self, connection: Connection, name: str) -> None:
+        self._settings = connection.client(name)
+
+    async def __aenter__(self) -> Sender:
         self._producer = AIOKafkaProducer(
-            **connection.client(name),
+            **self._settings,
             acks="all",
             enable_idempotence=True,
             max_batch_size=BATCH_BYTES,
             max_request_size=8 * 1024 * 1024,
             request_timeout_ms=10_000,
         )
-
-    async def __aenter__(self) -> Sender:
         try:
             await self._producer.start()
         except BaseException:
@@ -44,7 +45,7 @@ class Sender:
 
     async def send(self, records: Sequence[Record]) -> None:
         """Append records; they are there when every broker that must has them. Raises KafkaError."""
-        await asyncio.gather(*[await sent for sent in _batches(self._producer, records)])
+        await asyncio.gather(*[await sent for sent in batches(self._producer, records)])
 
 
 def event_record(topics: Topics, event: Event, body: bytes, arrived_at: int | None = None) -> Record:
@@ -54,7 +55,7 @@ def event_record(topics: Topics, event: Event, body: bytes, arrived_at: int | No
     return Record(topics.events, partition_of(key, topics.partitions), key, body, headers)
 
 
-def _batches(producer: AIOKafkaProducer, records: Sequence[Record]) -> list[Any]:
+def batches(producer: AIOKafkaProducer, records: Sequence[Record]) -> list[Any]:
     """Sendings of records, as few as hold them."""
     builders: dict[tuple[str, int], BatchBuilder] = {}
     full: list[tuple[tuple[str, int], BatchBuilder]] = []

@@ -8,10 +8,12 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from rocksdict import Options, Rdict, WriteBatch
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
 
 from flowmetrics.errors import OperationError
 
@@ -19,12 +21,26 @@ _FILLED: Final = b"\1filled"
 """Sorts before every other key, and none begins so."""
 
 
+_CACHE_BYTES: Final = 64 * 1024 * 1024
+"""For what was read last, of all stores of the process together."""
+_WRITE_BUFFER_BYTES: Final = 4 * 1024 * 1024
+"""Of each store; there may be two."""
+
+
+@cache
 def _options() -> Options:
+    """Of all stores of the process: they share the memory for reading."""
     options = Options(raw_mode=True)
     options.set_max_open_files(64)
-    options.set_write_buffer_size(16 * 1024 * 1024)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_max_write_buffer_number(2)
     options.set_keep_log_file_num(1)
+    options.set_db_write_buffer_size(2 * _WRITE_BUFFER_BYTES)
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(Cache(_CACHE_BYTES))
+    blocks.set_cache_index_and_filter_blocks(True)
+    blocks.set_bloom_filter(10, block_based=False)
+    options.set_block_based_table_factory(blocks)
     return options
 
 
@@ -67,11 +83,23 @@ class Store:
 
     def beginning(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Keys, without the prefix with which they begin, and values, in order."""
-        rows: Any = self._db.items(from_key=prefix)
+        yield from self._from(prefix, prefix)
+
+    def _from(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        rows: Any = self._db.items(from_key=start)
         for key, value in rows:
             if not key.startswith(prefix):
                 return
             yield key[len(prefix) :], value
+
+    def after(self, prefix: bytes, key: bytes, most: int) -> list[bytes]:
+        """The next keys above one, without the prefix, at most so many."""
+        beyond = (found for found, _ in self._from(prefix, prefix + key) if found > key)
+        return list(islice(beyond, most))
+
+    def count(self) -> int:
+        """About how many rows there are."""
+        return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
 
     def close(self) -> None:
         """Let go of the folder."""

@@ -1,8 +1,9 @@
 """One partition of tally on Kafka: changes in; panes on its own changelog, and a page of its value streams.
 
 key on the changelog     value
-g 20150 shop             panes of a day and value stream
-s 17                     series number 17, and the number under which it is shown
+g 1 20150 shop           panes of a day and value stream, in epoch 1
+a 1 17                   the number under which series 17 is shown in epoch 1
+s 17                     series number 17
 p                        position in changes, clock; ends each checkpoint
 """
 
@@ -10,17 +11,19 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 
 from agents.kafka.changelog import Record
+from agents.kafka.epochs import Epoch, EpochLog, Known
 from agents.kafka.log import Commits, Records
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
-from agents.kafka.tracking import Changes, same_shape
-from flowmetrics.configuration import Configuration
+from agents.kafka.tracking import SHOWN as TALLY_SHOWS
+from agents.kafka.tracking import Changes, Row, Shown
+from flowmetrics.engine_metrics import EngineCounters
 from flowmetrics.families import Family
 from flowmetrics.kpis import selected
 from flowmetrics.routing import partition_of
@@ -28,12 +31,13 @@ from flowmetrics.steps.read import Read
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.steps.tally import Tally
 
-SEGMENT, SERIES, POSITION = b"g", b"s", b"p"
+SEGMENT, SHOWN, SERIES, POSITION = b"g", b"a", b"s", b"p"
 _NUMBER: Final = struct.Struct(">q")
 _encode: Final = msgspec.msgpack.Encoder().encode
 _CHANGES: Final = msgspec.msgpack.Decoder(Changes).decode
 _CELLS: Final = msgspec.msgpack.Decoder(dict[int, dict[int, int]]).decode
-_SERIES: Final = msgspec.msgpack.Decoder(tuple[tuple[str, ...], int | None]).decode
+_SERIES: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+_SHOWN: Final = msgspec.msgpack.Decoder(int).decode
 
 
 class Position(msgspec.Struct, array_like=True):
@@ -43,72 +47,127 @@ class Position(msgspec.Struct, array_like=True):
     changes: int = 0
     now: int = 0
     complete_until: dict[int, int] = {}
-    shape: str = ""
+    epoch: int = 0
+    """The one that is published."""
+    swept: dict[int, int] = {}
+    """Partition of track → the epoch that is complete as far as it goes."""
+
+
+_POSITION: Final = msgspec.msgpack.Decoder(Position).decode
+
+
+class Panes:
+    """The panes of one epoch, and how they are read."""
+
+    def __init__(self, epoch: Epoch, table: SeriesTable, now: int, owns: Callable[[str], bool]) -> None:
+        kpis = selected(epoch.configuration)
+        self.number = epoch.number
+        self.tally = Tally(epoch.configuration, kpis, table, now, owns)
+        self.read = Read(epoch.configuration, kpis)
+
+    def load(self, store: Store) -> None:
+        """Take what is stored of them."""
+        epoch = _NUMBER.pack(self.number)
+        shown = [(_NUMBER.unpack(key)[0], _SHOWN(value)) for key, value in store.beginning(SHOWN + epoch)]
+        segments = ((_NUMBER.unpack_from(key)[0], _CELLS(value)) for key, value in store.beginning(SEGMENT + epoch))
+        self.tally.load(shown, segments)
+
+    def rows(self) -> Iterator[Row]:
+        """What has changed since this was asked last."""
+        tally, epoch = self.tally, _NUMBER.pack(self.number)
+        for stream, day in sorted({*tally.unstored, *tally.forget()}):
+            cells = tally.segment(stream, day)
+            yield SEGMENT + epoch + _NUMBER.pack(day) + stream.encode(), _encode(cells) if cells else None
+        for number, shown in tally.new_admissions:
+            yield SHOWN + epoch + _NUMBER.pack(number), _encode(shown)
+        tally.unstored.clear()
+        tally.new_admissions = []
 
 
 class Tallying:
     """A partition of tally that is ours, with its state read to the end of the changelog."""
 
-    def __init__(
-        self, configuration: Configuration, topics: Topics, number: int, shape: str, store: Store, writer: Commits
-    ) -> None:
+    def __init__(self, topics: Topics, number: int, epochs: Known, store: Store, writer: Commits) -> None:
         self._topics = topics
         self._number = number
         self._store = store
         self._writer = writer
         stored = store.get([POSITION])[0]
-        self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position(shape=shape)
-        same_shape(topics, self.position.shape, shape)
+        self.position = _POSITION(stored) if stored else Position(epoch=epochs.first.number)
         self.now = self.position.now
-        rows = [(_NUMBER.unpack(key)[0], *_SERIES(value)) for key, value in store.beginning(SERIES)]
-        self._table = SeriesTable((n, series) for n, series, _ in rows)
-        kpis = selected(configuration)
-        self._tally = Tally(configuration, kpis, self._table, self.now, self._owns)
-        self._tally.load(
-            [(n, shown) for n, _, shown in rows if shown is not None],
-            ((_NUMBER.unpack_from(key)[0], _CELLS(value)) for key, value in store.beginning(SEGMENT)),
-        )
-        self.read = Read(configuration, kpis)
+        self._table = SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(SERIES))
+        self.counters = EngineCounters([])
+        self._panes: dict[int, Panes] = {}
+        following = epochs.after(self.position.epoch)
+        for epoch in (epochs.epochs[self.position.epoch], following):
+            if epoch is not None:
+                self._open(epoch).load(store)
 
-    async def take(self, records: Records) -> None:
-        """Add changes to the panes; they are stored with the next checkpoint."""
+    def _open(self, epoch: Epoch) -> Panes:
+        panes = self._panes[epoch.number] = Panes(epoch, self._table, self.now, self._owns)
+        return panes
+
+    @property
+    def read(self) -> Read:
+        """The reading of the published epoch."""
+        return self._panes[self.position.epoch].read
+
+    async def take(self, records: Records, epochs: EpochLog) -> None:
+        """Add changes to the panes; they are stored with the next checkpoint. Raises OperationError."""
         position, number = self.position, self._table.number
         for record in records:
             changes = _CHANGES(record.value or b"")
             self.now = max(self.now, changes.now)
             position.complete_until[changes.partition] = changes.complete_until
-            self._tally.apply({number(series): cells for series, cells in changes.series})
+            position.swept[changes.partition] = changes.swept
+            for epoch, told in changes.epochs.items():
+                if epoch > position.epoch and epoch not in self._panes:
+                    self._open(await epochs.get(epoch))
+                if epoch in self._panes:  # a former one is told until every partition of tally shows the next
+                    self._panes[epoch].tally.apply({number(series): cells for series, cells in told})
+            shown = self._panes[position.epoch].tally
+            self.counters.update(shown.counted)
+            shown.counted.clear()
             await asyncio.sleep(0)
         if records:
             position.changes = records[-1].offset + 1
 
-    async def store(self, now: int) -> None:
-        """Commit the panes that changed, and the position. Raises Lost, and then this must be thrown away."""
+    async def store(self, now: int, epochs: EpochLog) -> None:
+        """Commit the panes that changed, and the position; show the coming epoch, if every partition of track is
+        through with it. Raises Lost, and then this must be thrown away."""
         self.now = max(now, self.now)
-        self._tally.advance(self.now)
-        rows = [*self._rows()]
+        rows, told = list[Row](), list[Record]()
+        complete = min(self.position.swept.values(), default=0)
+        if len(self.position.swept) == self._topics.partitions and complete > self.position.epoch:
+            if complete not in self._panes:
+                self._open(await epochs.get(complete))
+            rows += self._drop(self.position.epoch)
+            self.position.epoch = complete
+            shown = _encode(Shown(self._number, complete))
+            told = [Record(self._topics.links, n, TALLY_SHOWS, shown) for n in range(self._topics.partitions)]
+        for panes in self._panes.values():
+            panes.tally.advance(self.now)
+            rows += panes.rows()
+        rows += [(SERIES + _NUMBER.pack(n), _encode(series)) for n, series in self._table.taken()]
         self.position.now = self.now
         position = (POSITION, _encode(self.position))
         records = [Record(self._topics.tally, self._number, key, value) for key, value in rows]
-        filled = await self._writer.commit(records, Record(self._topics.tally, self._number, *position))
+        filled = await self._writer.commit([*told, *records], Record(self._topics.tally, self._number, *position))
         self._store.fill([*rows, position], filled)
 
-    def _rows(self) -> Iterator[tuple[bytes, bytes | None]]:
-        tally = self._tally
-        numbers = {n for n, _ in self._table.taken()} | {n for n, _ in tally.new_admissions}
-        for stream, day in sorted({*tally.unstored, *tally.forget()}):
-            cells = tally.segment(stream, day)
-            yield SEGMENT + _NUMBER.pack(day) + stream.encode(), _encode(cells) if cells else None
-        for n in sorted(numbers):
-            yield SERIES + _NUMBER.pack(n), _encode((self._table.series(n), tally.admitted.get(n)))
-        tally.unstored.clear()
-        tally.new_admissions = []
+    def _drop(self, epoch: int) -> Iterator[Row]:
+        """Take a former epoch out of everything."""
+        del self._panes[epoch]
+        for prefix in (SEGMENT + _NUMBER.pack(epoch), SHOWN + _NUMBER.pack(epoch)):
+            for key, _ in self._store.beginning(prefix):
+                yield prefix + key, None
 
     def families(self, now: int) -> list[Family]:
-        """The KPI families of the value streams of this partition at `now`."""
+        """The KPI families of the value streams of this partition at `now`, in the published epoch."""
         self.now = max(now, self.now)
-        self._tally.advance(self.now)
-        return self.read.families(self._tally, self.now)
+        panes = self._panes[self.position.epoch]
+        panes.tally.advance(self.now)
+        return panes.read.families(panes.tally, self.now)
 
     def complete_until(self) -> int:
         """The arrival up to which every event is counted here; 0 while some partition of track never told."""

@@ -3,6 +3,7 @@
 events    keyed by entity, appended by producers and collectors          read by track
 links     histories for other partitions                                 track → track
 changes   keyed by value stream                                          track → tally
+epochs    configurations, one after the other; one partition             read by every worker
 track, tally   changelogs: state and position of each partition, compacted
 rejected  what was refused, and why
 """
@@ -55,6 +56,10 @@ class Topics:
         return f"{self.prefix}.changes"
 
     @property
+    def epochs(self) -> str:
+        return f"{self.prefix}.epochs"
+
+    @property
     def rejected(self) -> str:
         return f"{self.prefix}.rejected"
 
@@ -65,6 +70,10 @@ class Topics:
     @property
     def tally(self) -> str:
         return f"{self.prefix}.tally"
+
+    def count(self, topic: str) -> int:
+        """How many partitions one of the topics has."""
+        return 1 if topic == self.epochs else self.partitions
 
     def changelog(self, step: str) -> str:
         """The changelog of a step."""
@@ -83,6 +92,7 @@ def _settings(topics: Topics, configuration: Configuration) -> Mapping[str, Mapp
         topics.events: {**kept, "message.timestamp.type": "LogAppendTime"},
         topics.links: {**passing, "max.message.bytes": str(8 * EVENT_BYTES)},
         topics.changes: {**passing, "max.message.bytes": str(8 * EVENT_BYTES)},
+        topics.epochs: {"cleanup.policy": "delete", "retention.ms": "-1"},
         topics.rejected: kept,
         topics.track: _COMPACTED,
         topics.tally: _COMPACTED,
@@ -107,7 +117,7 @@ async def prepare(connection: Connection, configuration: Configuration) -> None:
             await _make(admin, missing, wanted, configuration)
         present = [name for name in wanted if name not in missing]
         if present:
-            await _check(admin, present, wanted, topics.partitions)
+            await _check(admin, present, wanted, topics)
     finally:
         await admin.close()
 
@@ -120,8 +130,8 @@ async def _make(
 ) -> None:
     brokers = len((await admin.describe_cluster())["brokers"])
     copies = configuration.topics_replication or min(3, brokers)
-    partitions = configuration.topics_partitions
-    new = [NewTopic(name, partitions, copies, topic_configs=dict(wanted[name])) for name in missing]
+    topics = topics_of(configuration)
+    new = [NewTopic(name, topics.count(name), copies, topic_configs=dict(wanted[name])) for name in missing]
     answer = await admin.create_topics(new)
     for name, code, *text in answer.topic_errors:
         error = for_code(code)
@@ -133,13 +143,13 @@ async def _make(
 
 
 async def _check(
-    admin: AIOKafkaAdminClient, present: list[str], wanted: Mapping[str, Mapping[str, str]], partitions: int
+    admin: AIOKafkaAdminClient, present: list[str], wanted: Mapping[str, Mapping[str, str]], topics: Topics
 ) -> None:
     for topic in await admin.describe_topics(present):
         found = len(topic["partitions"])
-        if found != partitions:
+        if found != topics.count(topic["topic"]):
             raise OperationError(
-                f"the topic {topic['topic']} has {found} partitions and topics.partitions says {partitions}; "
+                f"the topic {topic['topic']} has {found} partitions and topics.partitions says {topics.partitions}; "
                 f"say topics: {{partitions: {found}}}, or name another topics.prefix and import the events again"
             )
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in present]

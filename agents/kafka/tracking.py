@@ -12,28 +12,30 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
+from zlib import crc32
 
 import msgspec
 from aiokafka.structs import ConsumerRecord
 
 from agents.histories import HotHistories
 from agents.kafka.changelog import Record
+from agents.kafka.epochs import Known
 from agents.kafka.log import Commits, Records
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
-from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
+from flowmetrics.configuration import CUSTOMER_AHEAD_US
 from flowmetrics.engine_metrics import EngineCounters
 from flowmetrics.errors import OperationError, Rejection
 from flowmetrics.instants import DAY_US
-from flowmetrics.limits import LATENESS_DAYS
-from flowmetrics.partition import Delivery, Opened, Partition, Taken
+from flowmetrics.limits import EVENT_BYTES_MAX, LATENESS_DAYS
+from flowmetrics.partition import ALL_KEYS, Delivery, Opened, Partition, Taken
 from flowmetrics.routing import partition_of
 from flowmetrics.steps.letters import Sent
 from flowmetrics.steps.series import Series, SeriesTable
+from flowmetrics.steps.track import Keyed, keys_of
 
 HISTORY, LETTER, SERIES, WAITS, POSITION = b"h", b"l", b"s", b"w", b"p"
 ARRIVED: Final = "flowmetrics-arrived"
@@ -43,6 +45,9 @@ SLICE: Final = 2000
 """Events that are taken, and histories that are written, without a pause."""
 
 T = TypeVar("T")
+Row: TypeAlias = tuple[bytes, bytes | None]
+"""Key and value on the changelog; no value is a tombstone."""
+Rows: TypeAlias = list[Row]
 
 _NUMBER: Final = struct.Struct(">q")
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -57,38 +62,62 @@ class Position(msgspec.Struct, array_like=True):
     links: int = 0
     now: int = 0
     counters: list[tuple[list[str], int]] = []
-    shape: str = ""
-    """Of the configuration under which it was written."""
     forgot: int = 0
     """The UTC day on which silent histories were dropped last."""
+    epoch: int = 0
+    """The one that is published."""
+    coming: int = 0
+    """The one that is being built; 0 while none is."""
+    cursor: str = ""
+    """The last key that was swept for it."""
+    swept: bool = False
+    """Whether there is none above the cursor any more."""
+    shown: list[int] = []
+    """The partitions of tally that have published it."""
+
+    def enter(self, partitions: int) -> bool:
+        """Let the coming epoch be the published one, if all partitions of tally show it; whether it is now."""
+        if len(self.shown) < partitions:
+            return False
+        self.epoch, self.coming, self.cursor, self.swept, self.shown = self.coming, 0, "", False, []
+        return True
 
 
 class Changes(msgspec.Struct, array_like=True):
-    """What one checkpoint of track tells tally: up to which arrival all is in it, and the changes by series."""
+    """What one checkpoint of track tells tally: up to which arrival all is in it, the changes by epoch and series, and
+    which epoch is complete as far as this partition goes."""
 
     partition: int
     now: int
     complete_until: int
-    series: list[tuple[Series, dict[int, int]]]
+    epochs: dict[int, list[tuple[Series, dict[int, int]]]]
+    swept: int
 
 
-def same_shape(topics: Topics, stored: str, configured: str) -> None:
-    """Raises OperationError where a partition was written under another configuration: its numbers would be mixed."""
-    if stored != configured:
-        raise OperationError(
-            f"the topics {topics.prefix}.* were written under another configuration, time zone database or key of "
-            "pseudonyms; restore it, or name another topics.prefix and import the events again"
-        )
+class Shown(msgspec.Struct, array_like=True):
+    """What a partition of tally tells every partition of track when it has published an epoch."""
+
+    tally: int
+    epoch: int
+
+
+_SHOWN: Final = msgspec.msgpack.Decoder(Shown).decode
+
+SHOWN: Final = b"shown"
+"""The key of such a record among the letters: no key of an entity is like it."""
 
 
 class StoredHistories:
-    """The histories in a store, as the hot ones read them."""
+    """The histories in a store, as the hot ones read them; `pending` are rows that it does not hold yet."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.pending: dict[bytes, bytes | None] = {}
 
     def histories(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        for key, value in zip(keys, self._store.get([HISTORY + key.encode() for key in keys]), strict=True):
+        rows = [HISTORY + key.encode() for key in keys]
+        for key, row, stored in zip(keys, rows, self._store.get(rows), strict=True):
+            value = self.pending.get(row, stored)
             if value is not None:
                 yield key, value[_NUMBER.size :]
 
@@ -104,22 +133,29 @@ class Tracking:
     """A partition of track that is ours, with its state read to the end of the changelog."""
 
     def __init__(
-        self, configuration: Configuration, topics: Topics, number: int, shape: str, store: Store, writer: Commits
+        self,
+        topics: Topics,
+        number: int,
+        epochs: Known,
+        store: Store,
+        writer: Commits,
+        hot_histories_max: int,
     ) -> None:
-        self._configuration = configuration
         self._topics = topics
         self._number = number
         self._store = store
         self._writer = writer
         stored = store.get([POSITION])[0]
-        self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position(shape=shape)
-        same_shape(topics, self.position.shape, shape)
+        self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position(epoch=epochs.first.number)
         self.now = self.position.now
         self.counters = EngineCounters(self.position.counters)
-        self.histories = HotHistories(StoredHistories(store), configuration.hot_entities_max)
+        self._swept = 0
+        self._hot_max = hot_histories_max
+        self._stored = StoredHistories(store)
+        self.histories = HotHistories(self._stored, hot_histories_max, self.position.epoch)
         self._sent = {key.decode(): _SENT(value) for key, value in store.beginning(LETTER)}
         self._partition = Partition(
-            configuration,
+            epochs.epochs[self.position.epoch].configuration,
             (number, topics.partitions),
             self.histories,
             SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(SERIES)),
@@ -127,38 +163,63 @@ class Tracking:
             self._sent,
             self.counters,
         )
+        if self.position.coming:
+            self._partition.build(epochs.epochs[self.position.coming].configuration, self.position.cursor)
 
+    # --- batches --------------------------------------------------------------------------------------------------
     async def take(self, events: Records, links: Records, now: int, complete_until: int) -> None:
         """Take a batch and commit what follows from it. Raises Lost, and then this must be thrown away."""
         self.now = max(now, self.now)
-        partition, opened = self._partition, list[Opened]()
+        partition, opened, batch = self._partition, list[Opened](), list[Keyed]()
         for some in _slices(events):
             arrived = [(_arrived_at(record), record.value or b"") for record in some]
             opened.append(partition.open(arrived, self.now))
-            self.histories.prefetch(opened[-1].keys())
-            partition.join(opened[-1])
+            batch += opened[-1].batch
+            opened[-1].batch.clear()
             await asyncio.sleep(0)
-        partition.hear((record.key.decode(), record.value) for record in links if record.key and record.value)
-        while partition.settle(SLICE):
-            await asyncio.sleep(0)
+        rows: Rows = []
+        for share in self._shares(batch):
+            for keyed in _slices(share):
+                self.histories.prefetch(keys_of(keyed))
+                partition.join(keyed)
+                await asyncio.sleep(0)
+            await self._settle(rows)
+        letters = [(record.key, record.value) for record in links if record.key and record.value]
+        partition.hear((key.decode(), body) for key, body in letters if key != SHOWN)
+        self._hear_of_tally(body for key, body in letters if key == SHOWN)
+        await self._settle(rows)
         if events:
             self.position.events = events[-1].offset + 1
         if links:
             self.position.links = links[-1].offset + 1
         taken = partition.taken()
-        rows: list[tuple[bytes, bytes | None]] = []
-        for some in _slices([*taken.dirty]):
-            rows += self._histories_rows(some)
-            await asyncio.sleep(0)
         rows += self._rows(opened, taken)
         await self._commit(rows, [*self._told(opened, taken, complete_until)])
+        self._stored.pending.clear()
+
+    def _shares(self, batch: list[Keyed]) -> list[list[Keyed]]:
+        """A batch in parts, each of as many events as there may be histories in memory, and no entity in two."""
+        number = 1 + len(batch) // self._hot_max
+        shares: list[list[Keyed]] = [[] for _ in range(number)] if number > 1 else [batch]
+        if number > 1:
+            for keyed in batch:
+                shares[crc32(keyed[2].encode()) // self._topics.partitions % number].append(keyed)
+        return shares
+
+    async def _settle(self, rows: Rows) -> None:
+        """Add the rows of all histories that changed; from then on they need not be in memory."""
+        while keys := self._partition.settle(SLICE):
+            some = [*self._histories_rows(keys)]
+            rows += some
+            self._stored.pending.update(some)
+            await asyncio.sleep(0)
         self.histories.age()
 
-    def _histories_rows(self, keys: Iterable[str]) -> Iterator[tuple[bytes, bytes | None]]:
+    def _histories_rows(self, keys: Iterable[str]) -> Iterator[Row]:
         for key, last_at, body in self.histories.rows(keys):
             yield HISTORY + key.encode(), _NUMBER.pack(last_at) + body
 
-    def _rows(self, opened: Sequence[Opened], taken: Taken) -> Iterator[tuple[bytes, bytes | None]]:
+    def _rows(self, opened: Sequence[Opened], taken: Taken) -> Iterator[Row]:
         for key in sorted({letter.key for letter in taken.letters}):
             yield LETTER + key.encode(), _encode(self._sent[key])
         for number, series in self._partition.table.taken():
@@ -171,11 +232,15 @@ class Tracking:
 
     def _told(self, opened: Sequence[Opened], taken: Taken, complete_until: int) -> Iterator[Record]:
         topics = self._topics
-        by_partition: dict[int, list[tuple[Series, dict[int, int]]]] = defaultdict(list)
-        for series, cells in taken.changes.items():
-            by_partition[partition_of(series[1].encode(), topics.partitions)].append((series, dict(cells)))
-        for number in range(topics.partitions):
-            changes = Changes(self._number, self.now, complete_until, by_partition.get(number, []))
+        position = self.position
+        by_partition: list[dict[int, list[tuple[Series, dict[int, int]]]]] = [{} for _ in range(topics.partitions)]
+        for epoch, by_series in ((position.epoch, taken.changes), (position.coming, taken.coming)):
+            for series, cells in by_series.items():
+                home = by_partition[partition_of(series[1].encode(), topics.partitions)]
+                home.setdefault(epoch, []).append((series, dict(cells)))
+        swept = position.coming if position.swept else 0
+        for number, epochs in enumerate(by_partition):
+            changes = Changes(self._number, self.now, complete_until, epochs, swept)
             yield Record(topics.changes, number, None, _encode(changes))
         for letter in taken.letters:
             yield Record(topics.links, letter.partition, letter.key.encode(), letter.body)
@@ -185,7 +250,7 @@ class Tracking:
             for rejection, delivery in some.rejected:
                 yield rejected_record(topics, self._number, rejection, delivery)
 
-    async def _commit(self, rows: list[tuple[bytes, bytes | None]], told: list[Record]) -> None:
+    async def _commit(self, rows: Rows, told: list[Record]) -> None:
         position = (POSITION, self._stored_position())
         records = [Record(self._topics.track, self._number, key, value) for key, value in rows]
         last = Record(self._topics.track, self._number, *position)
@@ -197,11 +262,56 @@ class Tracking:
         self.position.counters = self.counters.stored()
         return _encode(self.position)
 
+    # --- epochs, see `flowmetrics.epochs` -------------------------------------------------------------------------
+    @property
+    def building(self) -> bool:
+        """Whether there are histories to sweep."""
+        return bool(self.position.coming) and not self.position.swept
+
+    @property
+    def progress(self) -> float:
+        """About how much of the coming epoch is built; 1 while none is."""
+        if not self.position.coming:
+            return 1.0
+        return 0.99 if self.position.swept else min(0.99, self._swept / max(1, self._store.count()))
+
+    def build(self, epochs: Known) -> None:
+        """Enter the coming epoch where every partition of tally shows it, and begin with the next one, if any."""
+        position = self.position
+        if position.enter(self._topics.partitions):
+            self._partition.enter(epochs.epochs[position.epoch].configuration)
+            self.histories.enter(position.epoch)
+        following = None if position.coming else epochs.after(position.epoch)
+        if following is not None:
+            position.coming, self._swept = following.number, 0
+            self._partition.build(following.configuration, "")
+
+    async def sweep(self, complete_until: int) -> None:
+        """Build some more of the coming epoch, and commit it. Raises Lost, and then this must be thrown away."""
+        position = self.position
+        keys = [key.decode() for key in self._store.after(HISTORY, position.cursor.encode(), SLICE)]
+        self.histories.prefetch(keys)
+        position.swept = len(keys) < SLICE
+        position.cursor = ALL_KEYS if position.swept else keys[-1]
+        self._partition.sweep(keys, last=position.swept)
+        self._swept += len(keys)
+        taken = self._partition.taken()
+        await self._commit(
+            [*self._histories_rows(keys), *self._rows([], taken)], [*self._told([], taken, complete_until)]
+        )
+        self.histories.age()
+
+    def _hear_of_tally(self, bodies: Iterable[bytes]) -> None:
+        for body in bodies:
+            shown = _SHOWN(body)
+            if shown.epoch == self.position.coming:
+                self.position.shown = sorted({*self.position.shown, shown.tally})
+
     async def forget(self, today: int) -> None:
         """Drop the histories that lie outside every reading; `today` is remembered as the day when that was done."""
-        configuration = self._configuration
+        configuration = self._partition.configuration
         silent_us = 2 * configuration.horizon_us + CUSTOMER_AHEAD_US + LATENESS_DAYS * DAY_US
-        gone: list[tuple[bytes, bytes | None]] = []
+        gone: Rows = []
         for index, (key, value) in enumerate(self._store.beginning(HISTORY)):
             if _NUMBER.unpack_from(value)[0] < self.now - silent_us:
                 gone.append((HISTORY + key, None))
@@ -223,7 +333,7 @@ def rejected_record(topics: Topics, partition: int, rejection: Rejection, delive
         ("detail", rejection.detail.encode("utf-8", "replace")),
         (ARRIVED, b"%d" % arrived_at),
     ]
-    return Record(topics.rejected, partition, None, body[:256_000], headers)
+    return Record(topics.rejected, partition, None, body[:EVENT_BYTES_MAX], headers)
 
 
 def _arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:

@@ -14,6 +14,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -21,16 +22,16 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 
 from agents.kafka.effort import Effort, Measured
+from agents.kafka.epochs import EpochLog
 from agents.kafka.log import Commits, Log, Records
 from agents.kafka.store import Store
 from agents.kafka.tallying import Tallying
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import Tracking
-from flowmetrics.configuration import Configuration
 from flowmetrics.instants import DAY_US
 
 BATCH_EVENTS_MAX: Final = 10_000
-GATHER_EVENTS_MAX: Final = 50_000
+GATHER_EVENTS_MAX: Final = 25_000
 GATHER_SECONDS: Final = 2.0
 """How much a partition that is behind takes at once, and how long it gathers it."""
 BEAT_SECONDS: Final = 1.0
@@ -44,13 +45,16 @@ Do = Callable[[Coroutine[Any, Any, None]], Coroutine[Any, Any, None]]
 class Surroundings:
     """What all units of a worker have in common. `clock` gives microseconds since 1970, `ticks` monotonic seconds."""
 
-    configuration: Configuration
     topics: Topics
     log: Log
     store: Callable[[str], Store]
-    shape: str
+    epochs: EpochLog
     clock: Callable[[], int]
     ticks: Callable[[], float]
+    hot_histories_max: int
+    """How many histories a partition of track keeps in memory."""
+    gathering: AbstractAsyncContextManager[object] = field(default_factory=contextlib.nullcontext)
+    """Held by the one partition that gathers many events and takes them: their memory is needed only once."""
     efforts: dict[str, Effort] = field(default_factory=lambda: defaultdict(Effort))
     """By the name of the unit."""
 
@@ -140,16 +144,21 @@ class TrackUnit(Unit):
 
     def _open(self, store: Store, writer: Commits) -> Sequence[int]:
         around = self._around
-        self.state = Tracking(around.configuration, around.topics, self.number, around.shape, store, writer)
-        self._told = 0.0
+        self.state = Tracking(around.topics, self.number, around.epochs.known, store, writer, around.hot_histories_max)
+        self._told, self._complete = 0.0, 0
         return self.state.position.events, self.state.position.links
 
     async def turn(self, do: Do) -> None:
+        async with self._around.gathering if self.lag >= BATCH_EVENTS_MAX else contextlib.nullcontext():
+            await self._turn(do)
+
+    async def _turn(self, do: Do) -> None:
         arrived, letters = await self._fetched()
         begun, now = self._around.ticks(), self._around.clock()
         if arrived or letters or begun - self._told >= BEAT_SECONDS:
-            complete = now if self.lag == 0 or not arrived else int(arrived[-1].timestamp) * 1000
-            await do(self.state.take(arrived, letters, now, complete))
+            if arrived or self.lag == 0:
+                self._complete = now if self.lag == 0 else int(arrived[-1].timestamp) * 1000
+            await do(self.state.take(arrived, letters, now, self._complete))
             self.proven = self._told = begun
             histories, effort = self.state.histories, self.effort
             effort.histories_from_memory += histories.hits
@@ -157,6 +166,9 @@ class TrackUnit(Unit):
             histories.hits = histories.misses = 0
             if now // DAY_US > self.state.position.forgot:
                 await do(self.state.forget(now // DAY_US))
+            self.state.build(self._around.epochs.known)
+        if self.state.building:
+            await do(self.state.sweep(self._complete))
 
     async def _fetched(self) -> tuple[Records, Records]:
         """Events and links of one batch. A partition that is behind waits for more: an entity that several events of
@@ -190,7 +202,7 @@ class TallyUnit(Unit):
 
     def _open(self, store: Store, writer: Commits) -> Sequence[int]:
         around = self._around
-        self.state = Tallying(around.configuration, around.topics, self.number, around.shape, store, writer)
+        self.state = Tallying(around.topics, self.number, around.epochs.known, store, writer)
         self._stored = 0.0
         return (self.state.position.changes,)
 
@@ -206,9 +218,9 @@ class TallyUnit(Unit):
 
     async def _take(self, records: Records, store: bool) -> None:
         async with self.busy:
-            await self.state.take(records)
+            await self.state.take(records, self._around.epochs)
             if store:
-                await self.state.store(self._around.clock())
+                await self.state.store(self._around.clock(), self._around.epochs)
 
 
 def rocks(folder: Path) -> Callable[[str], Store]:

@@ -14,6 +14,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,8 @@ from agents.kafka.assignor import assignor_of
 from agents.kafka.changelog import Lost
 from agents.kafka.connection import Connection
 from agents.kafka.effort import Effort
+from agents.kafka.epochs import EpochLog
+from agents.kafka.former import leave_for_former
 from agents.kafka.log import FETCH_MS, KafkaLog
 from agents.kafka.standby import follow
 from agents.kafka.topics import Topics
@@ -51,16 +54,16 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         topics: Topics,
         folder: Path,
         name: str,
-        shape: str,
+        epochs: EpochLog,
         clock: Callable[[], int],
     ) -> None:
         self._configuration = configuration
         self._connection = connection
         self._topics = topics
         self._name = name
-        self._around = partial(
-            Surroundings, configuration, topics, store=rocks(folder), shape=shape, clock=clock, ticks=time.monotonic
-        )
+        self._store = rocks(folder)
+        self.epochs = epochs
+        self._clock = clock
         self.failure: OperationError | None = None
         """Why no unit can go on, and somebody must act."""
         self.withdraw: Callable[[], None] = lambda: None
@@ -75,10 +78,11 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
     # --- membership -----------------------------------------------------------------------------------------------
     async def start(self) -> None:
         """Join the group."""
-        session_ms = self._configuration.kafka_session_us // 1000
+        session_ms, group = self._configuration.kafka_session_us // 1000, f"{self._topics.prefix}.workers"
+        await leave_for_former(self._connection, group, self._name)
         self._consumer = AIOKafkaConsumer(
             **self._connection.client(self._name),
-            group_id=f"{self._topics.prefix}.workers",
+            group_id=group,
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -92,7 +96,17 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             metadata_max_age_ms=30_000,
         )
         self._log = KafkaLog(self._connection, self._consumer)
-        self._surroundings = self._around(log=self._log, efforts=self.efforts)
+        self._surroundings = Surroundings(
+            self._topics,
+            self._log,
+            self._store,
+            self.epochs,
+            self._clock,
+            time.monotonic,
+            self._configuration.hot_entities_max,
+            asyncio.Lock(),
+            self.efforts,
+        )
         self._consumer.subscribe([self._topics.events, self._topics.links, self._topics.changes], listener=self)
         await self._consumer.start()
 
@@ -117,7 +131,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Begin with what is ours now."""
         ours = sorted({(self._step_of(place.topic), place.partition) for place in assigned})
-        self.units = {(step, number): _UNITS[step](self._surroundings, number) for step, number in ours}
+        owned = max(1, sum(step == "track" for step, _ in ours))
+        around = replace(self._surroundings, hot_histories_max=self._configuration.hot_entities_max // owned)
+        self.units = {(step, number): _UNITS[step](around, number) for step, number in ours}
         log.info("owns %s", ", ".join(unit.name for unit in self.units.values()) or "nothing")
         self._tasks = [asyncio.create_task(self._own(unit)) for unit in self.units.values()]
         if self.inherits:
@@ -143,7 +159,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
     async def _stand_by(self, names: list[str]) -> None:
         while True:
             try:
-                await follow(self._connection, self._topics, names, self._surroundings.store)
+                await follow(self._connection, self._topics, names, self._store)
             except (KafkaError, OSError, OperationError) as error:
                 log.warning("standing by for %s begins again: %r", ", ".join(names), error)
             await asyncio.sleep(RETRY_SECONDS)

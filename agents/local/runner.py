@@ -25,7 +25,7 @@ from agents.histories import HotHistories
 from agents.local.epochs import Coming, Epochs
 from agents.local.journal import Checkpoint, Journal
 from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
-from flowmetrics.engine_metrics import EngineCounters, Seen, gauge
+from flowmetrics.engine_metrics import EngineCounters, Seen, epoch_families
 from flowmetrics.entities.customer import CUSTOMER, CustomerHistory
 from flowmetrics.epochs import Sweep
 from flowmetrics.errors import ConfigurationError, OperationError, Rejection
@@ -272,21 +272,9 @@ class Runner:
         """What the engine says about itself, without `engine_ready`, which only the process knows."""
         self.counters.update(self._tally.counted)
         self._tally.counted.clear()
-        epoch, progress = float(self._epochs.published), self._epochs.progress
         return [
             *self.counters.families(self.waiting),
-            gauge(
-                "engine_epoch",
-                "Number of the epoch that is shown: it grows as the configuration changes.",
-                (),
-                {(): epoch},
-            ),
-            gauge(
-                "engine_epoch_progress_ratio",
-                "How much of the next epoch is built; 1 while none is.",
-                (),
-                {(): progress},
-            ),
+            *epoch_families(self._epochs.published, self._epochs.progress),
         ]
 
     @property

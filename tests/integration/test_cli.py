@@ -25,7 +25,7 @@ from flowmetrics.errors import OperationError
 
 Make: TypeAlias = Callable[..., EngineProcess]
 
-COMMANDS = ("demo", "run", "import", "replay", "audit", "explain", "rejected", "generate", "validate")
+COMMANDS = ("demo", "run", "import", "replay", "audit", "explain", "rejected", "move", "adopt", "generate", "validate")
 NOON = "2025-03-01T12:00:00Z"
 MAP = """
 events:
@@ -471,7 +471,7 @@ def test_an_import_goes_on_over_a_kill_and_a_restart_of_the_engine(make: Make) -
 def test_an_import_into_a_directory_whose_engine_does_not_answer_fails_and_says_what_to_do(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commands, "HOLDER_SECONDS_MAX", 0.0)
+    monkeypatch.setattr("agents.commands.local.HOLDER_SECONDS_MAX", 0.0)
     data, path = folder / "data", folder / "events.jsonl"
     configuration = Configuration(broker=f"local://{data}")
     with DirectoryLock(data, "run") as lock:

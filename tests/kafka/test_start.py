@@ -69,15 +69,6 @@ def test_topics_with_other_partitions_are_refused(make: Make) -> None:
     assert "has 2 partitions and topics.partitions says 3; say topics: {partitions: 2}" in second.said
 
 
-def test_another_configuration_over_the_same_topics_is_refused(make: Make) -> None:
-    first = make("topics: {prefix: shape, partitions: 2}\n").ready()
-    first.stop()
-    second = make("topics: {prefix: shape, partitions: 2}\ntimezone: Asia/Seoul\n")
-    second.spawn()
-    assert second.ended(30) == 1
-    assert "the topics shape.* were written under another configuration" in second.said
-
-
 def test_what_producers_write_badly_goes_to_the_rejected_topic_and_stalls_nothing(make: Make) -> None:
     worker = make("topics: {prefix: poison, partitions: 2}\n").ready()
     asyncio.run(write(worker.broker, "poison.events", [b"not json", b"", b"\xff" * 300_000, orjson.dumps(done("A-1"))]))

@@ -1,0 +1,26 @@
+"""What each command does, once its words are read.
+
+    files    import, replay, validate            serving   demo, and how an engine is served
+    pages    generate                            runtime   run, audit, explain, rejected, move, adopt
+
+What is done otherwise on a data directory than on Kafka is in `local` and `kafka`; `runtime` chooses.
+"""
+
+from agents.commands.files import import_files, replay, validate
+from agents.commands.pages import generate
+from agents.commands.runtime import adopt, audit, explain, move, rejected, run
+from agents.commands.serving import demo
+
+__all__ = [
+    "adopt",
+    "audit",
+    "demo",
+    "explain",
+    "generate",
+    "import_files",
+    "move",
+    "rejected",
+    "replay",
+    "run",
+    "validate",
+]

@@ -1,0 +1,34 @@
+"""Engines that serve until they are told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from yaml import ScalarNode
+
+from agents.commands.telling import say
+from agents.published import Served
+from flowmetrics.configuration import Configuration
+from flowmetrics.errors import ConfigurationError
+from flowmetrics.setting_kinds import LISTEN
+from flowmetrics.yaml_text import Spot, Walk, WrongValueError
+
+
+async def served(configuration: Configuration, engine: Served) -> None:
+    """Serve an engine that was started, and say where."""
+    from agents.serving import serve  # the web server takes half of the start-up time, and few commands need it
+
+    started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    started.add_done_callback(lambda address: say(f"flowmetrics serves {address.result()} (metrics at /metrics)"))
+    await serve(configuration, engine, started)
+
+
+def demo(listen: str, seed: int, days: int) -> None:
+    """A simulated company in a directory that is removed at the end."""
+    from agents.demo.stage import play  # the stage needs all of the engine, and is needed by nobody else
+
+    try:
+        LISTEN.read(Spot(ScalarNode("tag:yaml.org,2002:str", listen), "--listen", Walk("")))
+    except WrongValueError as error:
+        raise ConfigurationError(f"{error}.") from None
+    play(listen, seed, days)

@@ -1,0 +1,35 @@
+"""How commands speak: sentences and progress bars, on standard error."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+
+def say(text: str) -> None:
+    """A sentence."""
+    click.echo(text, err=True)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "file"), counted(2, "file")
+    ('1 file', '2 files')
+    """
+    return f"{count} {noun}{'s' if count > 1 else ''}"
+
+
+@contextmanager
+def bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
+    """A progress bar, where somebody looks at it. What it gives is told how much was done since it was told last."""
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    shown: Any
+    with click.progressbar(length=length, file=sys.stderr, label=label) as shown:
+        yield shown.update

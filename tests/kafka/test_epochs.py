@@ -1,0 +1,116 @@
+"""A change of the configuration on a real broker: old numbers stay and move until the new ones are complete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from broker import Broker
+from engine import done, event, until
+from fleet import Worker
+
+Make = Callable[..., Worker]
+COUNT = 20_000
+
+
+@pytest.fixture
+def make(tmp_path: Path, broker: Broker) -> Iterator[Make]:
+    """Workers in directories of their own, not started."""
+    with ExitStack() as held:
+        made: list[Worker] = []
+
+        def one(settings: str) -> Worker:
+            made.append(Worker(tmp_path / f"worker-{len(made)}", broker.address, settings))
+            return held.enter_context(made[-1])
+
+        yield one
+
+
+def old(prefix: str) -> str:
+    return f"topics: {{prefix: {prefix}, partitions: 3}}\nwindows: [1d, 7d]\n"
+
+
+def new(prefix: str) -> str:
+    return f"topics: {{prefix: {prefix}, partitions: 3}}\nwindows: [1d, 7d, 14d]\n"
+
+
+def test_a_new_configuration_of_one_worker_is_built_by_all_and_shown_when_it_is_complete(make: Make) -> None:
+    first, second = make(old("change")).ready(), make(old("change")).ready()
+    for start in range(0, COUNT, 2000):
+        first.post(*(done(f"A-{n}") for n in range(start, start + 2000)))
+    linked = [
+        event("customer", customer="ann", aliases=["bob"], ago=300),
+        event("activity", customer="bob", value_stream="shop", ago=200),
+        event("activity", customer="ann", value_stream="shop", ago=100),
+    ]
+    first.post(*linked)
+
+    def shown(window: str) -> float:
+        return sum(worker.metrics().velocity(window=window) or 0.0 for worker in (first, second) if worker.runs)
+
+    until(lambda: shown("7d") == COUNT, "all is counted before the change", 60)
+    second.stop()
+    second.configure(new("change"))
+    second.start()
+    first.post(*(done(f"B-{n}") for n in range(500)))
+    until(lambda: shown("14d") == COUNT + 500, "the new window is complete", 90)
+    first.post(*(done(f"C-{n}") for n in range(500)))
+    for window in ("1d", "7d", "14d"):
+        until(lambda window=window: shown(window) == COUNT + 1000, f"{window} goes on", 60)
+    people = [worker.metrics().users(window="14d") or 0.0 for worker in (first, second)]
+    assert sum(people) == 1.0
+    assert {worker.metrics()("engine_epoch") for worker in (first, second)} == {2.0}
+    first.stop()
+    second.stop()
+    assert "agree" in second.run("audit").well().err
+
+
+def test_old_numbers_are_current_until_the_new_ones_are_shown_and_a_kill_only_delays_them(make: Make) -> None:
+    worker = make(old("kept")).ready()
+    for start in range(0, COUNT, 2000):
+        worker.post(*(done(f"A-{n}") for n in range(start, start + 2000)))
+    worker.shows(lambda page: page.velocity(window="7d"), COUNT, seconds=60)
+    worker.kill()
+    worker.configure(new("kept"))
+    worker.start().ready()
+    worker.kill()
+    worker.start()
+    sent = COUNT
+    while worker.metrics().velocity(window="14d") is None:
+        worker.post(done(f"B-{sent}"))
+        sent += 1
+        page = worker.metrics()
+        assert page.velocity(window="7d") in {None, *map(float, range(COUNT, sent + 1))}
+    worker.shows(lambda page: page.velocity(window="14d"), sent, seconds=60)
+    worker.stop()
+    assert "agree" in worker.run("audit").well().err
+
+
+def test_a_configuration_that_was_replaced_is_refused_until_it_is_adopted_again(make: Make) -> None:
+    worker = make(old("again")).ready()
+    worker.post(done("A-1"))
+    worker.shows(lambda page: page.velocity(), 1)
+    worker.stop()
+    worker.configure(new("again"))
+    worker.start()
+    worker.shows(lambda page: page("engine_epoch"), 2.0, seconds=60)
+    other = make(old("again"))
+    other.spawn()
+    assert other.ended(30) == 1
+    assert "was replaced by a later one" in other.said
+    other.run("adopt").well()
+    worker.shows(lambda page: page("engine_epoch"), 3.0, seconds=60)
+    page = worker.shows(lambda page: page.velocity(window="7d"), 1)
+    assert page.velocity(window="14d") is None
+    worker.stop()
+
+
+def test_a_configuration_that_shapes_what_is_stored_is_refused(make: Make) -> None:
+    worker = make(old("shape")).ready()
+    worker.stop()
+    worker.configure(old("shape") + "horizon: 500d\n")
+    worker.spawn()
+    assert worker.ended(30) == 1
+    assert "the topics shape.* were written under a horizon, grain or survey scale that differs" in worker.said

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from itertools import islice
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
@@ -23,22 +23,17 @@ from agents.histories import HotHistories
 from agents.kafka import tallying, tracking
 from agents.kafka.connection import Connection
 from agents.kafka.epochs import Epoch
-from agents.kafka.reading import Progress, latest_epoch, must_rest, records_of, settled
+from agents.kafka.reading import Progress, epochs_of, must_rest, records_of, settled
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import StoredHistories
-from flowmetrics.entity import unpack
 from flowmetrics.errors import OperationError
 from flowmetrics.kpis import selected
 from flowmetrics.routing import partition_of
-from flowmetrics.steps.audit import Difference
-from flowmetrics.steps.series import Series, SeriesTable
-from flowmetrics.steps.tally import DROPPED, Tally
+from flowmetrics.steps.audit import Difference, Emitted, unbalanced, uncalled
+from flowmetrics.steps.series import SeriesTable
+from flowmetrics.steps.tally import Tally
 from flowmetrics.steps.track import Track
-from flowmetrics.windowing.bins import BINS
-
-Emitted: TypeAlias = Counter[tuple[Series, int]]
-"""Series and cell → the sum of what all histories contributed."""
 
 KEYS_AT_ONCE: Final = 5000
 _STORED_ROWS: Final = 5000
@@ -60,8 +55,10 @@ async def differences_of(connection: Connection, topics: Topics, now: int, progr
     """
     await must_rest(connection, topics)
     before = await settled(connection, topics, read_by_audit(topics))
-    epoch = (await latest_epoch(connection, topics)).known.latest
-    found = [one async for one in _differences(connection, topics, epoch, now, progress)]
+    epochs = await epochs_of(connection, topics)
+    if not epochs.epochs:  # no worker ever ran
+        return []
+    found = [one async for one in _differences(connection, topics, epochs.latest, now, progress)]
     if await settled(connection, topics, read_by_audit(topics)) != before:
         raise OperationError(f"workers of {topics.prefix} began meanwhile; stop them, and audit again")
     return found
@@ -85,7 +82,7 @@ async def _differences(
             for place, amount in emitted.items()
             if partition_of(place[0][1].encode(), topics.partitions) == number
         }
-        for difference in _unbalanced(here, tally, table, oldest):
+        for difference in unbalanced(here, tally, table, oldest):
             yield difference
 
 
@@ -122,15 +119,7 @@ def _uncalled(epoch: Epoch, topics: Topics, number: int, store: Store, emitted: 
     own = (key for key in keys if partition_of(key.encode(), topics.partitions) == number)
     while some := list(islice(own, KEYS_AT_ONCE)):
         histories.prefetch(some)
-        for key in some:
-            called_for = track.contributions(key, histories)
-            held = {part: unpack(packed) for part, packed in histories[key].contributed.items() if packed}
-            if called_for != held:
-                sizes = [sum(map(len, contributed.values())) for contributed in (called_for, held)]
-                yield Difference(f"contributions of {key}", *sizes)
-            for contributions in held.values():
-                for series, cell, amount in contributions:
-                    emitted[table.series(series), cell] += amount
+        yield from uncalled(some, histories, track, table, emitted)
         histories.age()
 
 
@@ -161,19 +150,3 @@ async def _panes(
         told = changes.epochs.get(epoch.number, [])
         panes.tally.apply({table.number(series): cells for series, cells in told})
     return panes.tally, table, at
-
-
-def _unbalanced(
-    emitted: dict[tuple[Series, int], int], tally: Tally, table: SeriesTable, oldest: int
-) -> Iterator[Difference]:
-    """Where the panes do not hold the sum of what was emitted."""
-    called_for: Counter[tuple[int, int]] = Counter()
-    for (labels, cell), amount in emitted.items():
-        shown = tally.shown(table.number(labels))
-        if shown != DROPPED:
-            called_for[shown, cell] += amount
-    found = tally.cells()
-    for series, cell in sorted(called_for.keys() | found.keys()):
-        if cell // BINS > oldest and called_for[series, cell] != found.get((series, cell), 0):
-            place = f"{' '.join(table.series(series))}, pane {cell // BINS}, bin {cell % BINS}"
-            yield Difference(place, called_for[series, cell], found.get((series, cell), 0))

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from agents.kafka.connection import Connection
-from agents.kafka.reading import Progress, latest_epoch, records_of
+from agents.kafka.reading import Progress, epochs_of, records_of
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import HISTORY, POSITION, SERIES, Position
 from flowmetrics.errors import OperationError
@@ -41,7 +41,7 @@ async def explanation_of(
         raise OperationError(f"nothing is known of {key}; keys are case-sensitive, and ids are those that were sent")
     assert position is not None, "a checkpoint ends with its position"
     epoch = msgspec.msgpack.decode(position, type=Position).epoch
-    configuration = (await latest_epoch(connection, topics)).known.epochs[epoch].configuration
+    configuration = (await epochs_of(connection, topics)).epochs[epoch].configuration
     history = decode_history(key, body[_NUMBER.size :], epoch)
     table = SeriesTable(series.items())
     return [*explanation(key, history, history.contributed, table, selected(configuration), configuration)]

@@ -19,7 +19,7 @@ from aiokafka.structs import ConsumerRecord
 
 from agents.kafka.changelog import read_to_end
 from agents.kafka.connection import Connection
-from agents.kafka.epochs import EpochLog, shape_of
+from agents.kafka.epochs import EpochLog, Known, shape_of
 from agents.kafka.topics import Topics
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError, OperationError
@@ -145,13 +145,11 @@ async def records_of(
             yield record
 
 
-async def latest_epoch(connection: Connection, topics: Topics) -> EpochLog:
-    """The epochs of an engine; there is at least one. Raises OperationError."""
+async def epochs_of(connection: Connection, topics: Topics) -> Known:
+    """The epochs of an engine; none where no worker ever ran."""
     epochs = EpochLog(connection, topics)
     await epochs.read()
-    if not epochs.told:
-        raise OperationError(f"no worker of {topics.prefix} has ever run; start one with flowmetrics run")
-    return epochs
+    return epochs.known
 
 
 async def same_pseudonyms(connection: Connection, topics: Topics, configuration: Configuration) -> None:

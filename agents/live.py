@@ -83,8 +83,8 @@ class LiveFeed:
         self._broadcast(self._reading(int(time.time()), []))
 
     def publish(self, at: int, points: Points) -> None:
-        """Take a reading; called from the engine's thread."""
-        values = []
+        """Take a reading; called from the engine's thread. What is no KPI of the catalogue is left out."""
+        values, points = [], {place: now for place, now in points.items() if place[0] in self._kpis}
         for place in [place for place in self._seen if place not in points]:
             values += [self._gone(at, place[0], labels) for labels, _ in self._seen.pop(place)]
         for place, now in points.items():

@@ -1,0 +1,49 @@
+"""The feed of the live page follows the KPIs that are shown, which are others once another epoch is published."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+
+from agents.live import LiveFeed
+from flowmetrics.configuration import Configuration
+from flowmetrics.kpi import Point
+from flowmetrics.kpis import selected
+from flowmetrics.steps.read import Points
+
+FLOW = selected(Configuration(kpis=("flow_velocity", "flow_load")))
+OTHERS = selected(Configuration(kpis=("flow_velocity", "nps")))
+
+
+def points(*kpis: str) -> Points:
+    return {(kpi, "shop"): [((("value_stream", "shop"),), Point((), 1.0, 1))] for kpi in kpis}
+
+
+def names(told: bytes, what: str, name: str) -> list[str]:
+    return [one[name] for one in orjson.loads(told)[what]]
+
+
+async def test_browsers_come_back_for_the_catalogue_when_other_kpis_are_shown() -> None:
+    feed = LiveFeed(FLOW, asyncio.get_running_loop(), lambda: (True, ""))
+    listener = feed.listen()
+    feed.publish(1, points("flow_velocity", "flow_load"))
+    feed.show(OTHERS)
+    feed.publish(2, points("flow_velocity", "nps"))
+    await asyncio.sleep(0)
+    readings = [listener.get_nowait() for _ in range(3)]
+    assert names(readings[1] or b"", "values", "kpi") == ["flow_velocity", "flow_load"]
+    assert readings[2] is None
+    assert names(feed.catalogue(), "kpis", "name") == ["flow_velocity", "nps"]
+    assert names(feed.history(), "series", "kpi") == ["flow_velocity", "nps"]
+
+
+async def test_browsers_stay_when_the_kpis_are_the_same() -> None:
+    feed = LiveFeed(FLOW, asyncio.get_running_loop(), lambda: (True, ""))
+    listener = feed.listen()
+    feed.show(selected(Configuration(kpis=("flow_load", "flow_velocity"))))
+    feed.publish(1, points("flow_velocity", "nps"))
+    await asyncio.sleep(0)
+    listener.get_nowait()
+    assert names(listener.get_nowait() or b"", "values", "kpi") == ["flow_velocity"]
+    assert listener.empty()

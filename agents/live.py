@@ -32,6 +32,7 @@ class LiveFeed:
         self, kpis: tuple[Kpi, ...], loop: asyncio.AbstractEventLoop, state: Callable[[], tuple[bool, str]]
     ) -> None:
         self._kpis = {kpi.name: kpi for kpi in kpis}
+        self._catalogue = _catalogue(kpis)
         self._loop = loop
         self._state = state
         self._seen: dict[tuple[str, str], list[tuple[Labels, Point]]] = {}
@@ -40,19 +41,23 @@ class LiveFeed:
 
     def catalogue(self) -> bytes:
         """Every KPI that may be shown."""
-        kpis = [
-            {
-                "name": kpi.name,
-                "metric": kpi.metric,
-                "question": kpi.question,
-                "unit": kpi.unit.value,
-                "better": kpi.better.value,
-                "labels": list(kpi.labels),
-                "group": kpi.group,
-            }
-            for kpi in self._kpis.values()
-        ]
-        return orjson.dumps({"version": __version__, "kpis": kpis})
+        return self._catalogue
+
+    def show(self, kpis: tuple[Kpi, ...]) -> None:
+        """From now on these KPIs are shown; where they are others, every browser is let go, and comes back for them.
+
+        Called from the engine's thread.
+        """
+        catalogue = _catalogue(kpis)
+        if catalogue == self._catalogue:
+            return
+        self._catalogue = catalogue
+        self._kpis.update({kpi.name: kpi for kpi in kpis})
+        names = {kpi.name for kpi in kpis}
+        self._seen = {place: points for place, points in self._seen.items() if place[0] in names}
+        self._series = {series: kept for series, kept in self._series.items() if series[0] in names}
+        with contextlib.suppress(RuntimeError):  # the server has closed its loop: nobody listens any more
+            self._loop.call_soon_threadsafe(self.close)
 
     def history(self) -> bytes:
         """The recent past of each series."""
@@ -148,3 +153,19 @@ class LiveFeed:
             self._listeners.discard(listener)
             listener.get_nowait()
             listener.put_nowait(None)
+
+
+def _catalogue(kpis: tuple[Kpi, ...]) -> bytes:
+    told = [
+        {
+            "name": kpi.name,
+            "metric": kpi.metric,
+            "question": kpi.question,
+            "unit": kpi.unit.value,
+            "better": kpi.better.value,
+            "labels": list(kpi.labels),
+            "group": kpi.group,
+        }
+        for kpi in kpis
+    ]
+    return orjson.dumps({"version": __version__, "kpis": told})

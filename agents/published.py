@@ -10,6 +10,7 @@ from typing import Protocol
 
 from agents.receipts import Intake
 from flowmetrics.errors import FlowmetricsError
+from flowmetrics.kpi import Kpi
 from flowmetrics.steps.read import Points
 
 
@@ -29,6 +30,8 @@ class Published:
     """The page without what is not good any more."""
     ready: bool = False
     reason: str = "starting: the state is being read"
+    kpis: tuple[Kpi, ...] = ()
+    """Those that are shown, where they may be others than those of the configuration: while an epoch is built."""
     listeners: list[Callable[[int, Points], None]] = field(default_factory=list)
     """Called from the engine's thread with each reading: instant and points."""
 

@@ -22,6 +22,7 @@ from flowmetrics.errors import OperationError
 from flowmetrics.exposition import CONTENT_TYPE
 from flowmetrics.kpis import selected
 from flowmetrics.limits import REQUEST_BYTES_MAX
+from flowmetrics.steps.read import Points
 
 PAGE: Final = Path(__file__).parent / "page"
 HEARTBEAT_SECONDS: Final = 4.0
@@ -57,7 +58,7 @@ class Server:
         loop = asyncio.get_running_loop()
         shown = self._engine.published
         self._feed = LiveFeed(selected(self._configuration), loop, lambda: (shown.ready, shown.reason))
-        shown.listeners.append(self._feed.publish)
+        shown.listeners.append(self._publish)
         app = web.Application(client_max_size=REQUEST_BYTES_MAX)
         collector = Collector(self._engine.intake, token_of(self._configuration))
         app.router.add_post("/events", collector.post)
@@ -80,9 +81,15 @@ class Server:
     async def stop(self) -> None:
         """Stop listening and let go of every client."""
         self._beat.cancel()
-        self._engine.published.listeners.remove(self._feed.publish)
+        self._engine.published.listeners.remove(self._publish)
         self._feed.close()
         await self._runner.cleanup()
+
+    def _publish(self, at: int, points: Points) -> None:
+        """Take a reading, from the engine's thread."""
+        if self._engine.published.kpis:
+            self._feed.show(self._engine.published.kpis)
+        self._feed.publish(at, points)
 
     async def _heartbeat(self) -> None:
         while True:

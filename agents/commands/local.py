@@ -130,6 +130,12 @@ def _data_directory(
         journal = Journal(directory)
         try:
             pseudonyms_of(configuration, journal)  # another key is told before anything is made anew
-            yield journal, open_runner(configuration, journal, clock_us())
+            runner = open_runner(configuration, journal, clock_us())
+            if runner.progress < 1:
+                say(
+                    f"the configuration has changed: epoch {runner.epoch}, of the former one, is shown until "
+                    f"flowmetrics run has built the next ({runner.progress:.0%} done)"
+                )
+            yield journal, runner
         finally:
             journal.close()

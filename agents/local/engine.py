@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.metadata
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.instants import DAY_US, SECOND_US
 from flowmetrics.sources.cloudevents import CloudEvents
+
+log = logging.getLogger(__name__)
 
 PUBLISH_SECONDS_MIN: Final = 0.2
 """At most this often is everything read and rendered, so that reading takes a fifth of a core at the most."""
@@ -106,12 +109,14 @@ class Engine:
     def _drive(self, runner: Runner) -> None:
         gc.freeze()
         gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
+        if runner.progress < 1:
+            log.warning("the configuration has changed: the next epoch is built, and epoch %d shown", runner.epoch)
         kpis, stored_us, published, cost = True, self._clock(), 0.0, 0.0
         forgot_us = stored_us - DAY_US + FORGET_FIRST_US
         while not self._stopping.is_set():
             self._work.clear()
             took = runner.step(self._clock())
-            building = runner.build()
+            building = self._build(runner)
             kpis = kpis or took > 0
             waited = time.monotonic() - published
             if waited >= PUBLISH_SECONDS_MAX or (kpis and waited >= max(PUBLISH_SECONDS_MIN, 4 * cost)):
@@ -130,6 +135,13 @@ class Engine:
             if not took and not building:
                 self._work.wait(PUBLISH_SECONDS_MIN if kpis else PUBLISH_SECONDS_MAX / 2)
         self._drain(runner)
+
+    def _build(self, runner: Runner) -> bool:
+        """Go on with the coming epoch, if there is one."""
+        before, more = runner.epoch, runner.build()
+        if runner.epoch != before:
+            log.warning("epoch %d is complete, and is shown from now on", runner.epoch)
+        return more
 
     def _drain(self, runner: Runner) -> None:
         until = time.monotonic() + DRAIN_SECONDS_MAX
@@ -157,5 +169,6 @@ class Engine:
             families = []  # unknown is not zero: nothing is shown before it is right
         ready = gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(shown.ready)})
         shown.page = self._page.render([*families, *runner.engine_families(), ready])
+        shown.kpis = runner.read.kpis
         for listener in shown.listeners:
             listener(runner.now // SECOND_US, runner.read.latest if shown.ready else {})

@@ -43,7 +43,7 @@ from flowmetrics.steps.audit import Difference, compare
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.steps.stored import decode_history, encode_history
 from flowmetrics.steps.tally import Tally
-from flowmetrics.steps.track import Changes, keyed, keys_of
+from flowmetrics.steps.track import Changes, Track, keyed, keys_of
 from flowmetrics.topology import Change, assemble, made_anew
 
 BATCH_EVENTS_MAX: Final = 10_000
@@ -296,16 +296,24 @@ class Runner:
         yield from compare(keys, self._histories, track, self._tally, self._table, oldest)
 
     def explain(self, key: str) -> Iterator[str]:
-        """The facts of one entity and what they contribute, in words. Raises OperationError for an unknown key."""
+        """The facts of one entity and what they contribute, in words, as the configuration reads them that was given.
+
+        Raises OperationError for an unknown key.
+        """
         if not any(True for _ in self.journal.histories([key])):
             raise OperationError(
                 f"nothing is known of {key}; keys are case-sensitive, and ids are those that were sent"
             )
-        history = self._histories[key]
-        kpis = selected(self.configuration)
-        yield from explanation(key, history, history.contributed, self._table, kpis, self.configuration)
+        history, wanted, kpis = self._histories[key], self._wanted, selected(self._wanted)
+        contributed = Track(wanted, kpis, self._table).contributions(key, self._histories)
+        yield from explanation(key, history, contributed, self._table, kpis, wanted)
 
     # --- epochs ---------------------------------------------------------------------------------------------------
+    @property
+    def epoch(self) -> int:
+        """The number of the published epoch."""
+        return self._epochs.published
+
     @property
     def progress(self) -> float:
         """How much of the coming epoch is built; 1 while none is."""
@@ -335,8 +343,6 @@ class Runner:
 
     def _publish(self, coming: Coming) -> None:
         """Every history is swept: the coming epoch is the one that is shown, from this transaction on."""
-        if self._epochs.histories:
-            log.warning("epoch %d is complete, and is shown from now on", coming.number)
         self._epochs = Epochs(coming.number, coming.number)
         with self.journal.checkpoint() as checkpoint:
             self._put_published(checkpoint)
@@ -405,20 +411,13 @@ class Runner:
 
     def _come(self, shape: str) -> Coming:
         """Begin to build the next epoch, or go on with it if it is this one."""
-        begun = self._epochs.shape == shape
-        if not begun:
+        if self._epochs.shape != shape:
             number, histories = self._epochs.begun + 1, self.journal.histories_count()
             self._epochs = Epochs(self._epochs.published, number, shape, histories=histories)
             with self.journal.checkpoint() as checkpoint:
                 self._put_epochs(checkpoint)
         steps = assemble(self._wanted, self._table, self.now)
         self._restore(self._epochs.begun, steps.tally)
-        if self._epochs.histories:
-            log.warning(
-                "the configuration has changed: %s epoch %d from %d histories; until it is complete, epoch %d is shown",
-                "going on with" if begun else "building", self._epochs.begun, self._epochs.histories,
-                self._epochs.published,
-            )  # fmt: skip
         return Coming(self._epochs.begun, Sweep(self._wanted, self._table, self._epochs.cursor), steps)
 
     def _give_up(self) -> None:

@@ -68,6 +68,12 @@ def take(runner: Runner, after: int, *events: Event, arrived: int | None = None)
         pass
 
 
+def build(runner: Runner) -> None:
+    """Build the coming epoch to its end."""
+    while runner.build():
+        pass
+
+
 def figures(runner: Runner, after: int) -> dict[str, float]:
     return {
         sample_text(family.name, sample): sample.value
@@ -214,8 +220,7 @@ def test_a_reading_that_dies_before_its_fingerprints_are_written_leaves_the_old_
             raise Died
 
     with pytest.raises(Died), opened(tmp_path, other, DAY, fault) as runner:
-        while runner.build():
-            pass
+        build(runner)
     with opened(tmp_path, SHORT, DAY) as runner:
         take(runner, DAY)
         assert figures(runner, DAY) == before

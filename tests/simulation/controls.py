@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 from process import Parts
 
+from agents.local.epochs import Coming
 from agents.local.journal import Fault, Journal
 from agents.local.runner import Runner
 from flowmetrics.source import Timed
@@ -55,13 +56,51 @@ class ChangesKept(Runner):
     """Panes are stored in a transaction of their own, before the changes that they hold are dropped."""
 
     def store_panes(self) -> None:
-        tally = self._tally
         with self.journal.checkpoint() as checkpoint:
             checkpoint.series(self._table.taken())
-            for stream, day in sorted(tally.unstored):
-                cells = tally.segment(stream, day)
-                checkpoint.segment(stream, day, msgspec.msgpack.encode(cells) if cells else None)
+            for epoch, tally in self._tallies():
+                for stream, day in sorted(tally.unstored):
+                    cells = tally.segment(stream, day)
+                    checkpoint.segment(epoch, stream, day, msgspec.msgpack.encode(cells) if cells else None)
         super().store_panes()
+
+
+class CursorFirst(Runner):
+    """The cursor of a sweep is committed by itself, before the histories up to it."""
+
+    def _sweep(self, coming: Coming, keys: Sequence[str]) -> None:
+        with self.journal.checkpoint() as checkpoint:
+            checkpoint.meta("epochs", msgspec.structs.replace(self._epochs, cursor=keys[-1]))
+        super()._sweep(coming, keys)
+
+
+class PublishedEarly(Runner):
+    """An epoch is published once its sweep has begun."""
+
+    def build(self) -> bool:
+        if self._coming is None:
+            return super().build()
+        if keys := self.journal.keys_after("", 1):
+            self._sweep(self._coming, keys)
+        self._publish(self._coming)
+        return True
+
+
+class NotPromoted(Runner):
+    """What histories contributed under an epoch is not theirs once that is published."""
+
+    def _publish(self, coming: Coming) -> None:
+        super()._publish(coming)
+        self._histories.enter(0)
+
+
+class EventsInOneEpoch(Runner):
+    """Events are not told to the epoch that is being built."""
+
+    def _take(self, batch: list[Timed], hold: list[tuple[int, bytes]], released: list[int], position: int) -> None:
+        coming, self._coming = self._coming, None
+        super()._take(batch, hold, released, position)
+        self._coming = coming
 
 
 class Stuck(Runner):
@@ -79,5 +118,9 @@ CONTROLS: Final[Mapping[str, Parts]] = {
     "held events are lost on restart": Parts(journal=HeldLostOnRestart),
     "changes are dropped before their panes are stored": Parts(runner=ChangesDroppedFirst),
     "changes are dropped after their panes are stored": Parts(runner=ChangesKept),
+    "the cursor is committed before the histories that were swept": Parts(runner=CursorFirst),
+    "an epoch is published before its sweep is through": Parts(runner=PublishedEarly),
+    "contributions of a new epoch are not found again": Parts(runner=NotPromoted),
+    "events during a sweep reach one epoch only": Parts(runner=EventsInOneEpoch),
     "the runner stops without an error": Parts(runner=Stuck),
 }

@@ -12,14 +12,16 @@ from collections.abc import Callable, Mapping
 from random import Random
 from typing import Final
 
+import msgspec
 from judge import Erasures, Values, Wrong, check_books, check_erased, check_figures, check_log, check_refused
 from plan import Plan, differences, read_otherwise, store_otherwise
-from process import Died, Process
+from process import TZDATA, Died, Process
 from workload import T0, Body, Workload
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError
 from flowmetrics.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US, instant_text
+from flowmetrics.settings import fingerprint
 
 REFUSED_BYTES_MAX: Final = 256 * 1024
 """So much of a refused body is kept."""
@@ -34,6 +36,8 @@ class Life:
         self.rng = rng
         self.plan = plan
         self.configuration = plan.configuration
+        self.readings = {fingerprint(self.configuration, TZDATA): self.configuration}
+        """Every configuration that there was, by what the journal calls it."""
         self.clock = T0 + rng.choice((0, 1, SECOND_US, HOUR_US))
         self.workload = Workload(rng, plan.on, self.configuration)
         self.written: list[tuple[Body, int]] = []
@@ -47,6 +51,7 @@ class Life:
         self.actions: Mapping[str, Callable[[], None]] = {
             "deliver": self._deliver,
             "step": self._step,
+            "build": self._build,
             "store": self.store,
             "glance": self._glance,
             "read": self._read,
@@ -64,6 +69,7 @@ class Life:
     def revive(self) -> None:
         """Start the engine if it does not live."""
         if not self.process.alive:
+            self.readings[fingerprint(self.configuration, TZDATA)] = self.configuration
             self.process.open(self.configuration, self.clock)
             self.process.remember(durable=False)
 
@@ -117,6 +123,35 @@ class Life:
                 self.process.remember(durable=False)
                 return
         raise Wrong(f"never caught up: {runner.waiting} events wait")
+
+    def _build(self) -> None:
+        coming = self.process.runner.progress < 1
+        for _ in range(self.rng.choice((1, 1, 2, 6))):
+            self.process.runner.build()
+            self.process.remember(durable=False)
+        self.marks["an epoch was published"] += coming and self.process.runner.progress == 1
+        self.note(f"built, {self.process.runner.progress:.2f}")
+
+    def build(self) -> None:
+        """Build the coming epoch to its end, and drop what is left of others. It must end, with one epoch left."""
+        for _ in range(10_000):
+            if not self.process.runner.build():
+                break
+        self.process.remember(durable=False)
+        if self.published() is not self.configuration:
+            raise Wrong(f"never changed over: {self.process.runner.progress} of the coming epoch is built")
+        if left := self.process.journal.former([max(self.process.journal.former([]), default=0)]):
+            raise Wrong(f"panes of former epochs are left: {left}")
+
+    def published(self) -> Configuration:
+        """The configuration under which the figures must be true now: the last one whose epoch was complete."""
+        stored = self.process.journal.meta("fingerprints")
+        assert stored is not None
+        first, second = msgspec.msgpack.decode(stored)
+        published = self.readings[first, second]
+        if self.process.runner.progress == 1 and published is not self.configuration:
+            raise Wrong("nothing is built, and the figures are of another configuration")
+        return published
 
     def store(self) -> None:
         self.process.runner.store_panes()
@@ -196,6 +231,7 @@ class Life:
         old = self.configuration
         self.configuration = self.plan.configuration if self.rng.random() < 0.3 else otherwise(self.rng, old)
         cut = self.process.journal.first() > 0
+        self.marks["another configuration came while an epoch was built"] += self.process.runner.progress < 1
         self.process.close()
         try:
             self.revive()
@@ -226,7 +262,9 @@ class Life:
         families = process.runner.families(self.clock)
         known = [body for body, arrived_at in self.written if not body.verdict(self.configuration, arrived_at)]
         brute_force = "brute_force" in self.plan.on
-        shown = check_figures(families, known, process.runner.now, self.configuration, self.rng, brute_force)
+        published = self.published()
+        self.marks["judged while an epoch was built"] += process.runner.progress < 1
+        shown = check_figures(families, known, process.runner.now, published, self.rng, brute_force)
         check_books(process.runner)
         self.marks["erased"] += check_log(process.journal, self.written, self.erasures)
         kept = check_refused(process.journal, self.refused, self.erasures)

@@ -74,6 +74,7 @@ class Plan:
     weights: Mapping[str, int]
     crash: float
     batch_max: int
+    sweep_max: int
     actions: int
 
     def __str__(self) -> str:
@@ -93,6 +94,7 @@ def draw_plan(rng: Random, without: Collection[str] = ()) -> Plan:
         weights={name: rng.choice((1, 1, 2, 3, 8)) * often for name, often in _often(on).items()},
         crash=rng.choice((0.05, 0.2, 0.5)) if "crashes" in on else 0.0,
         batch_max=rng.choice((1, 4, 4, 10_000)),
+        sweep_max=rng.choice((1, 2, 5, 1000)),
         actions=rng.randint(ACTIONS_MIN, ACTIONS_MAX),
     )
 
@@ -109,7 +111,7 @@ def _often(on: frozenset[str]) -> dict[str, int]:
         "rewrite": ("rewrites", 1),
         "turn_back": ("clock_back", 1),
     }
-    always = {"deliver": 5, "step": 4, "advance": 3, "midnight": 1, "read": 1, "restart": 1}
+    always = {"build": 4, "deliver": 5, "step": 4, "advance": 3, "midnight": 1, "read": 1, "restart": 1}
     return always | {action: often for action, (name, often) in optional.items() if name in on}
 
 
@@ -170,7 +172,7 @@ def store_otherwise(rng: Random, configuration: Configuration) -> Configuration:
             (
                 {"horizon_us": more},
                 {"surveys": {**DEFAULT_SURVEYS, "csat": Survey(0, 4, top=2)}},
-                {"surveys": {"nps": Survey(0, 10)}},
+                {"surveys": {**DEFAULT_SURVEYS, "smile": Survey(1, 5, top=1)}},
                 {"resolution_us": rng.choice((SECOND_US, 5 * MINUTE_US))},
             )
         ),

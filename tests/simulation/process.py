@@ -25,6 +25,9 @@ from flowmetrics.sources.cloudevents import CloudEvents
 
 Files: TypeAlias = dict[str, bytes]
 
+TZDATA: Final = "2025.1"
+"""The version of the time zone database, as the engine is told."""
+
 STORED: Final = (FILE, f"{FILE}-wal")
 """What a dead process leaves; the shared memory file is made anew from them."""
 
@@ -103,7 +106,7 @@ class Process:
         self.journal = self.parts.journal(self._directory, self.faults)
         try:
             self._intake = Desk(self.journal, CloudEvents(configuration.surveys), lambda: self._clock, lambda: None)
-            self.runner = self.parts.runner(configuration, self.journal, "2025.1", now)
+            self.runner = self.parts.runner(configuration, self.journal, TZDATA, now)
         except Exception:
             self.journal.close()
             raise

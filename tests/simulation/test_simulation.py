@@ -28,6 +28,7 @@ KEPT: Final = [int(line.split()[0]) for line in (HERE / "seeds.txt").read_text()
 REACHED: Final = (
     "clock turned back", "death at between", "death by close", "death by kill", "death by power", "erased",
     "erased what was refused", "forgot",
+    "an epoch was published", "another configuration came while an epoch was built", "judged while an epoch was built",
     "judged when healed", "judged when later", "judged when read", "judged when restarted", "new configuration refused",
     "read_otherwise", "sent again", "store_otherwise", "took what was held", "trimmed",
 )  # fmt: skip

@@ -26,6 +26,8 @@ from flowmetrics.instants import DAY_US, HOUR_US, MINUTE_US
 _SHM: Final = Path("/dev/shm")
 """Where it exists, writing there costs no disk."""
 
+EPOCH_WRITES: Final = ("fingerprints", "drop panes")
+
 DEATHS: Final = {"close": "crashes", "kill": "kills", "power": "power_cuts"}
 """Kind of death → the class of the plan that allows it."""
 
@@ -45,6 +47,8 @@ class World(Life):
         with (
             tempfile.TemporaryDirectory(dir=directory, prefix="flowmetrics-") as root,
             patch.object(runner_module, "BATCH_EVENTS_MAX", self.plan.batch_max),
+            patch.object(runner_module, "SWEEP_HISTORIES", self.plan.sweep_max),
+            patch.object(runner_module, "DROPPED_SEGMENTS", 1),
             patch.object(runner_module, "ERASE_BYTES", 1),
         ):
             self.process = Process(Path(root), self._parts, self.faults, "power_cuts" in self.plan.on)
@@ -77,7 +81,8 @@ class World(Life):
     def _aim(self) -> None:
         """At one of the next writes, or at the next of a name: the rare ones would seldom be hit else."""
         rng, writes = self.rng, self.faults.writes
-        names = sorted({*writes, *(["blank"] if {"forgets", "erasures"} <= self.plan.on else [])})
+        rare = {"forgets": ["blank", "swept"] if "erasures" in self.plan.on else [], "rebuilds": EPOCH_WRITES}
+        names = sorted({*writes, *(name for kind, some in rare.items() if kind in self.plan.on for name in some)})
         weights = [1 / (writes[name] or 5) for name in names]
         kind = rng.random()
         if kind < 0.3 and names:
@@ -102,6 +107,9 @@ class World(Life):
         latest = max((body.at for body, _ in self.written), default=0)
         self.clock = max(self.clock, self.process.runner.now, latest) + self.rng.choice((1, HOUR_US))
         self.settle()
+        if self.process.runner.progress < 1:
+            self.judge("a coming epoch was left")
+        self.build()
         shown = self.judge("healed")
         if left := self.process.journal.held(2**62):
             raise Wrong(f"{len(left)} events are still held")

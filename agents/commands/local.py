@@ -133,8 +133,8 @@ def _data_directory(
             runner = open_runner(configuration, journal, clock_us())
             if runner.progress < 1:
                 say(
-                    f"the configuration has changed: epoch {runner.epoch}, of the former one, is shown until "
-                    f"flowmetrics run has built the next ({runner.progress:.0%} done)"
+                    f"the configuration has changed: this is epoch {runner.epoch}, under the former one; "
+                    f"flowmetrics run builds the next ({runner.progress:.0%} done)"
                 )
             yield journal, runner
         finally:

@@ -151,12 +151,13 @@ class KafkaEngine:
         units = list(worker.units.values())
         families: list[list[Family]] = []
         points: Points = {}
-        good_until = math.inf
+        good_until, kpis = math.inf, shown.kpis
         for unit in units:
             if isinstance(unit, TallyUnit) and self._may_show(unit, now):
                 async with unit.busy:
                     families.append(await asyncio.to_thread(unit.state.families, now))
                     points.update(unit.state.read.latest)
+                    kpis = unit.state.read.kpis
                 good_until = min(good_until, self._good_until(unit))
         shown.reason = self._reason(units)
         shown.ready = not shown.reason
@@ -165,6 +166,7 @@ class KafkaEngine:
         page = await asyncio.to_thread(self._page.render, [*_merged(families), *engine])
         if list(worker.units.values()) == units:
             shown.page, shown.bare, shown.good_until = page, bare, good_until
+            shown.kpis = kpis
         for listener in shown.listeners:
             listener(now // SECOND_US, points)
 

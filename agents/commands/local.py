@@ -77,6 +77,11 @@ def _silent(held: HeldError) -> OperationError:
 def differences(configuration: Configuration) -> Iterator[Difference]:
     """Where histories and panes do not agree."""
     with _data_directory(configuration, "audit", must_exist=True) as (_, runner):
+        if runner.progress < 1:
+            say(
+                f"the configuration has changed: audited is epoch {runner.epoch}, under the former one, "
+                f"until flowmetrics run has built the next ({runner.progress:.0%} done)"
+            )
         yield from runner.audit()
 
 
@@ -130,12 +135,6 @@ def _data_directory(
         journal = Journal(directory)
         try:
             pseudonyms_of(configuration, journal)  # another key is told before anything is made anew
-            runner = open_runner(configuration, journal, clock_us())
-            if runner.progress < 1:
-                say(
-                    f"the configuration has changed: this is epoch {runner.epoch}, under the former one; "
-                    f"flowmetrics run builds the next ({runner.progress:.0%} done)"
-                )
-            yield journal, runner
+            yield journal, open_runner(configuration, journal, clock_us())
         finally:
             journal.close()

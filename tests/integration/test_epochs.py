@@ -333,7 +333,7 @@ def test_the_live_page_lists_the_kpis_that_are_shown(make: Make) -> None:
     until(lambda: listed() == ["flow_velocity", "flow_load"], "the page lists what is shown")
 
 
-def test_a_command_says_that_an_epoch_is_being_built(tmp_path: Path) -> None:
+def test_the_audit_says_which_epoch_it_is_about_while_the_next_is_built(tmp_path: Path) -> None:
     settings = f"broker: local://{tmp_path / 'data'}\nhorizon: 31d\n"
     config, past = tmp_path / "f.yaml", tmp_path / "past.jsonl"
     config.write_text(settings)
@@ -342,5 +342,5 @@ def test_a_command_says_that_an_epoch_is_being_built(tmp_path: Path) -> None:
     assert "epoch" not in command("audit", "--config", config, cwd=tmp_path).well().err
     config.write_text(f"{settings}timezone: Asia/Seoul\n")
     audited = command("audit", "--config", config, cwd=tmp_path).well()
-    assert "this is epoch 1, under the former one" in audited.err
+    assert "audited is epoch 1, under the former one" in audited.err
     assert "agree" in audited.err

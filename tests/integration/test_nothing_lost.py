@@ -227,7 +227,7 @@ def test_an_import_that_was_killed_can_be_repeated(make: Make) -> None:
     assert engine.metrics().velocity() == 40_000
 
 
-def test_a_change_of_the_configuration_that_is_killed_is_made_at_the_next_start(make: Make) -> None:
+def test_a_change_of_the_configuration_that_is_killed_goes_on_at_the_next_start(make: Make) -> None:
     engine = make("windows: [1d]")
     path = engine.directory / "events.jsonl"
     path.write_bytes(lines(many(15_000)))
@@ -237,13 +237,21 @@ def test_a_change_of_the_configuration_that_is_killed_is_made_at_the_next_start(
         engine.spawn()
         time.sleep(seconds)
         engine.kill()
-    page = engine.ready().metrics()
-    assert page.load("active", item_type="unmapped") == 15_000
-    assert (page.velocity(window="2d") or 0, page.velocity(window="1d")) == (0, None)
+    engine.ready()
+    seen: set[tuple[float | None, ...]] = set()
+
+    def numbers(page: Metrics) -> tuple[float | None, ...]:
+        load = page.load("active", item_type="unmapped")
+        seen.add((page.velocity(window="1d"), page.velocity(window="2d") or None, load or None))
+        return load, page.velocity(window="2d")
+
+    engine.shows(lambda page: numbers(page)[0], 15_000)
+    assert seen <= {(15_000, None, None), (None, None, 15_000)}
     engine.stop()
     engine.run("audit").well()
     engine.configure("windows: [2d]")
-    assert engine.ready().metrics().velocity(window="2d") == 15_000
+    engine.ready().shows(lambda page: numbers(page)[1], 15_000)
+    assert seen <= {(15_000, None, None), (None, None, 15_000), (None, 15_000, None)}
 
 
 def test_while_it_catches_up_after_a_kill_no_wrong_number_is_shown(make: Make) -> None:

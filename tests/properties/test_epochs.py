@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import oracle
 from stories import PLAIN, T, activity, customer, item
@@ -126,7 +126,6 @@ def other_readings(draw: st.DrawFn, configuration: Configuration) -> Configurati
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=settings().max_examples * 3 // 2)
 @given(st.data())
 def test_every_published_number_is_true_under_the_old_configuration_until_it_is_under_the_new(
     kind: str, data: st.DataObject

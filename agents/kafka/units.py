@@ -157,7 +157,7 @@ class TrackUnit(Unit):
         begun, now = self._around.ticks(), self._around.clock()
         if arrived or letters or begun - self._told >= BEAT_SECONDS:
             if arrived or self.lag == 0:
-                self._complete = now if self.lag == 0 else int(arrived[-1].timestamp) * 1000
+                self._complete = now if self.lag == 0 else min(now, int(arrived[-1].timestamp) * 1000)
             await do(self.state.take(arrived, letters, now, self._complete))
             self.proven = self._told = begun
             histories, effort = self.state.histories, self.effort

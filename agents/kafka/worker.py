@@ -73,7 +73,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         self.efforts: dict[str, Effort] = defaultdict(Effort)
         self.units: dict[tuple[str, int], Unit] = {}
         self._tasks: list[asyncio.Task[None]] = []
-        self.app, self._channels = _app(configuration, connection, self)
+        self.app, self._channels = _app(configuration, connection, folder / "faust", self)
 
     # --- membership -----------------------------------------------------------------------------------------------
     async def start(self) -> None:
@@ -215,12 +215,15 @@ class _App(faust.App):
         enable_kafka = False
 
 
-def _app(configuration: Configuration, connection: Connection, worker: Worker) -> tuple[Any, dict[str, Any]]:
+def _app(
+    configuration: Configuration, connection: Connection, folder: Path, worker: Worker
+) -> tuple[Any, dict[str, Any]]:
     """The Faust app, and by unit the channels in memory from which its agents take batches."""
     app: Any = _App(
         f"{configuration.topics_prefix}-faust",
         broker=[f"kafka://{broker}" for broker in connection.brokers.split(",")],
         store="memory://",
+        datadir=str(folder),
         web_enabled=False,
         topic_disable_leader=True,
         topic_allow_declare=False,

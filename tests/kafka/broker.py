@@ -1,7 +1,7 @@
 """A real Kafka broker for tests: one node in KRaft mode on free ports, from the jars of `pom.xml`, as a child process.
 
-The jars are fetched once into `.kafka/` beside the checkout's other caches. A broker can be stopped, killed and started
-again over the same files, and be reached without a password, with SASL, or over TLS.
+The jars are fetched once into `.kafka/` beside the checkout's other caches. A broker can be paused, stopped, killed and
+started again over the same files, and have further listeners that ask for a password or speak TLS.
 """
 
 from __future__ import annotations
@@ -19,13 +19,18 @@ from typing import Final
 HERE: Final = Path(__file__).parent
 JARS: Final = HERE.parents[1] / ".kafka"
 HEAP: Final = ("-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 120.0
+
+
+def can_run() -> bool:
+    """Whether this machine has what a broker of its own needs."""
+    return shutil.which("java") is not None and shutil.which("mvn") is not None
 
 
 def jars() -> Path:
     """The folder of the broker's jars, fetched with Maven when it is not there yet. Raises RuntimeError."""
     if not any(JARS.glob("kafka_*.jar")):
-        if shutil.which("mvn") is None or shutil.which("java") is None:
+        if not can_run():
             raise RuntimeError("Kafka needs java and mvn; install them, or name a broker in FLOWMETRICS_TEST_BROKER")
         command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
         subprocess.run([*command, f"-DoutputDirectory={JARS}"], check=True)
@@ -41,22 +46,37 @@ def free_port() -> int:
 
 
 class Broker:
-    """One broker over a folder; `address` is where it listens. Start it before use, and stop it at the end."""
+    """One broker over a folder; `address` is where it listens. Start it before use, and stop it at the end.
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    `listeners` are further ones, by name, with the security protocol of each; `scram` are mechanisms, each with the
+    name=…,password=… that it knows.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, str] | None = None,
+        listeners: Mapping[str, str] | None = None,
+        scram: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
-        self.port, controller = free_port(), free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        protocols = {"PLAINTEXT": "PLAINTEXT", **(listeners or {})}
+        self.addresses = {name: f"127.0.0.1:{free_port()}" for name in protocols}
+        self.address = self.addresses["PLAINTEXT"]
+        controller = f"127.0.0.1:{free_port()}"
+        listening = {**self.addresses, "CONTROLLER": controller}
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "server.properties"
         properties = {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
+            "controller.quorum.voters": f"1@{controller}",
+            "listeners": ",".join(f"{name}://{address}" for name, address in listening.items()),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{protocol}" for name, protocol in {**protocols, "CONTROLLER": "PLAINTEXT"}.items()
+            ),
             "log.dirs": str(folder / "log"),
             "offsets.topic.replication.factor": "1",
             "offsets.topic.num.partitions": "4",
@@ -71,7 +91,8 @@ class Broker:
             **(settings or {}),
         }
         self._file.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-        self._java("kafka.tools.StorageTool", "format", "-t", "flowmetricsTestCluster", "-c", str(self._file))
+        known = [word for mechanism, who in (scram or {}).items() for word in ("-S", f"{mechanism}=[{who}]")]
+        self._java("kafka.tools.StorageTool", "format", "-t", "flowmetricsTestCluster", "-c", str(self._file), *known)
         self._process: subprocess.Popen[bytes] | None = None
 
     def _java(self, main: str, *words: str) -> None:
@@ -91,18 +112,27 @@ class Broker:
         out = (self.folder / "out").open("ab")
         log4j = "-Dlog4j2.level=ERROR"
         command = ["java", *HEAP, log4j, "-cp", f"{jars()}/*", "kafka.Kafka", str(self._file)]
-        self._process = subprocess.Popen(command, stdout=out, stderr=out)
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         out.close()
+        host, _, port = self.address.partition(":")
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
             if self._process.poll() is not None:
                 break
             with socket.socket() as probe:
                 probe.settimeout(1)
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                if probe.connect_ex((host, int(port))) == 0:
                     return
             time.sleep(0.05)
         raise RuntimeError(f"the broker did not start: {(self.folder / 'out').read_text()[-2000:]}")
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open, and nobody answers."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def stop(self, how: int = signal.SIGTERM) -> None:
         """End it, in order or by SIGKILL."""

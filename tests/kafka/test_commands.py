@@ -35,6 +35,8 @@ from flowmetrics.settings import fingerprint
 from flowmetrics.testing import Driver
 from flowmetrics.windowing.bins import BINS
 
+pytestmark = pytest.mark.long
+
 SETTINGS: Final = "windows: [1d, 7d, 30d]\nhorizon: 60d\n"
 PARTITIONS: Final = 3
 CATCH_UP_SECONDS: Final = 120.0

@@ -39,6 +39,7 @@ check: $(VENV)/test
 
 simulate: $(VENV)/test
 	$(BIN)/python -m tests.simulation.run $(SEEDS)
+	$(BIN)/python -m tests.simulation.run $(SEEDS) --kafka
 
 chaos: $(VENV)/test
 	PYTHONPATH=tests $(BIN)/python tests/kafka/chaos.py --kills $(KILLS) --stops $(STOPS) --seed $(SEED)

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from flowmetrics.entity import History
-from flowmetrics.steps.links import reach
 from flowmetrics.steps.stored import decode_history, encode_history
 from flowmetrics.steps.track import entity_of
 
@@ -87,16 +86,9 @@ class HotHistories(dict[str, History]):
         self._epoch = epoch
         self.forget()
 
-    def rows(self, keys: Iterable[str]) -> Iterator[tuple[str, int, bytes]]:
-        """Key, latest instant of all that were ever linked, and encoded history, as stores keep them.
-
-        Who was linked is forgotten together: each may still read what the others know.
-        """
+    def rows(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """Key and encoded history, as stores keep them."""
         for key in keys:
-            history = self[key]
-            body = encode_history(history, self._epoch)
+            body = encode_history(self[key], self._epoch)
             self._weight += len(body) // self.ORDINARY_BYTES
-            if history.mentioned:
-                yield key, max(self[linked].last_at() for linked in reach(key, self)), body
-            else:
-                yield key, history.last_at(), body
+            yield key, body

@@ -53,10 +53,6 @@ class History(Protocol):
         """Every part that may have something to contribute."""
         ...
 
-    def last_at(self) -> int:
-        """The instant of the latest fact; -1 when there is none."""
-        ...
-
 
 Join: TypeAlias = Callable[[Any, Any, int, Configuration, Counted], Sequence[Part]]
 """(history, event, instant, configuration, counted) → the parts that changed; empty when nothing did.

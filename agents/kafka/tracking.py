@@ -1,7 +1,7 @@
 """One partition of track on Kafka: events and letters in; changes, letters and its own changelog out, as one.
 
 key on the changelog     value
-h item:A-1               latest instant, history
+h item:A-1               when something was told of it last, history
 l customer:ann           what letters said of it last
 s 17                     series number 17
 w 4                      an event that waits for its time
@@ -209,15 +209,12 @@ class Tracking:
     async def _settle(self, rows: Rows) -> None:
         """Add the rows of all histories that changed; from then on they need not be in memory."""
         while keys := self._partition.settle(SLICE):
-            some = [*self._histories_rows(keys)]
+            told_at = _NUMBER.pack(self.now)
+            some = [(HISTORY + key.encode(), told_at + body) for key, body in self.histories.rows(keys)]
             rows += some
             self._stored.pending.update(some)
             await asyncio.sleep(0)
         self.histories.age()
-
-    def _histories_rows(self, keys: Iterable[str]) -> Iterator[Row]:
-        for key, last_at, body in self.histories.rows(keys):
-            yield HISTORY + key.encode(), _NUMBER.pack(last_at) + body
 
     def _rows(self, opened: Sequence[Opened], taken: Taken) -> Iterator[Row]:
         for key in sorted({letter.key for letter in taken.letters}):
@@ -296,10 +293,15 @@ class Tracking:
         self._partition.sweep(keys, last=position.swept)
         self._swept += len(keys)
         taken = self._partition.taken()
-        await self._commit(
-            [*self._histories_rows(keys), *self._rows([], taken)], [*self._told([], taken, complete_until)]
-        )
+        rows: Rows = [*self._again(keys), *self._rows([], taken)]
+        await self._commit(rows, [*self._told([], taken, complete_until)])
         self.histories.age()
+
+    def _again(self, keys: Sequence[str]) -> Iterator[Row]:
+        """The rows of stored histories of which nothing was told since."""
+        places = [HISTORY + key.encode() for key in keys]
+        for place, stored, (_, body) in zip(places, self._store.get(places), self.histories.rows(keys), strict=True):
+            yield place, (stored or b"")[: _NUMBER.size] + body
 
     def _hear_of_tally(self, bodies: Iterable[bytes]) -> None:
         for body in bodies:

@@ -51,7 +51,7 @@ CREATE TABLE segments (
 _SCHEMA: Final = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
 CREATE TABLE log (first INTEGER PRIMARY KEY, count INTEGER, arrived_at INTEGER, body BLOB);
-CREATE TABLE histories (key TEXT PRIMARY KEY, last_at INTEGER, body BLOB) WITHOUT ROWID;
+CREATE TABLE histories (key TEXT PRIMARY KEY, told_at INTEGER, body BLOB) WITHOUT ROWID;
 CREATE TABLE held (id INTEGER PRIMARY KEY, at INTEGER, body BLOB);
 CREATE INDEX held_at ON held (at);
 CREATE TABLE rejected (id INTEGER PRIMARY KEY, arrived_at INTEGER, reason TEXT, detail TEXT, body BLOB);
@@ -341,13 +341,18 @@ class Checkpoint:
         """Store a word of the engine about itself."""
         self.write(name, "INSERT OR REPLACE INTO meta VALUES (?, ?)", [(name, msgspec.msgpack.encode(value))])
 
-    def histories(self, rows: Iterable[tuple[str, int, bytes]]) -> None:
-        """Store histories: key, latest instant, body."""
-        self.write("histories", "INSERT OR REPLACE INTO histories VALUES (?, ?, ?)", rows)
+    def histories(self, rows: Iterable[tuple[str, bytes]], told_at: int) -> None:
+        """Store histories of which something was told at an instant: key, body."""
+        told = ((key, told_at, body) for key, body in rows)
+        self.write("histories", "INSERT OR REPLACE INTO histories VALUES (?, ?, ?)", told)
+
+    def histories_again(self, rows: Iterable[tuple[str, bytes]]) -> None:
+        """Store histories of which nothing was told since: key, body."""
+        self.write("sweep", "UPDATE histories SET body = ?2 WHERE key = ?1", rows)
 
     def forget_histories(self, before: int) -> None:
-        """Drop the histories whose latest fact lies before an instant."""
-        self.write("forget", "DELETE FROM histories WHERE last_at < ?", [(before,)])
+        """Drop the histories of which nothing was told since an instant."""
+        self.write("forget", "DELETE FROM histories WHERE told_at < ?", [(before,)])
 
     def empty(self, *tables: str) -> None:
         """Drop everything in some tables."""

@@ -128,7 +128,7 @@ class Runner:
         if self._coming is not None:
             changes[self._coming.number] = _non_zero(self._coming.sweep.emit(tracked.touched, self._histories))
         with self.journal.checkpoint() as checkpoint:
-            checkpoint.histories(self._histories.rows(sorted(tracked.touched)))
+            checkpoint.histories(self._histories.rows(sorted(tracked.touched)), self.now)
             self._put_changes(checkpoint, changes)
             checkpoint.hold(hold)
             checkpoint.release(released)
@@ -249,7 +249,7 @@ class Runner:
             (key, one.erased_at) for key, one in customers if isinstance(one, CustomerHistory) and one.erased_at >= 0
         ]
 
-    def _tombstones(self) -> Iterator[tuple[str, int, bytes]]:
+    def _tombstones(self) -> Iterator[tuple[str, bytes]]:
         """What erasing left of persons: that they are erased, and whom events that are gone linked them to."""
         for key, body in self.journal.histories([key for key, _, _ in self.journal.erased()]):
             history = decode_history(key, body)
@@ -259,7 +259,7 @@ class Runner:
             left = CustomerHistory(
                 first_at=history.first_at, latest_at=history.latest_at, erased_at=at, mentioned=links
             )
-            yield key, max(at, history.latest_at), encode_history(left)
+            yield key, encode_history(left)
 
     # --- reading --------------------------------------------------------------------------------------------------
     def families(self, now: int) -> list[Family]:
@@ -336,7 +336,7 @@ class Runner:
         swept = self._epochs.swept + len(keys)
         self._epochs = msgspec.structs.replace(self._epochs, cursor=coming.sweep.cursor, swept=swept)
         with self.journal.checkpoint() as checkpoint:
-            checkpoint.histories(self._histories.rows(keys))
+            checkpoint.histories_again(self._histories.rows(keys))
             self._put_changes(checkpoint, changes)
             checkpoint.meta("epochs", self._epochs)
         self._apply(changes)
@@ -438,7 +438,7 @@ class Runner:
         with self.journal.checkpoint() as checkpoint:
             tombstones = list(self._tombstones())
             checkpoint.empty(*(store.name for store in made_anew(Change.WRITE)))
-            checkpoint.histories(tombstones)
+            checkpoint.histories(tombstones, self.now)
             checkpoint.meta("position", 0)
             self._put_published(checkpoint)
         self._histories.enter(number)

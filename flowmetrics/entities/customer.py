@@ -114,10 +114,6 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             visits = self.visits[stream] = Visits()
         return visits
 
-    def last_at(self) -> int:
-        """The instant of the latest fact; -1 while the person was only mentioned."""
-        return self.latest_at
-
     def act(self, event: ActivityEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join an activity; the resolution gives the grain of activity, the horizon how far back it is kept."""
         told = event.data

@@ -63,10 +63,6 @@ class RequestHistory(msgspec.Struct, array_like=True, gc=False):
         """A request is read as a whole."""
         return WHOLE
 
-    def last_at(self) -> int:
-        """The instant of the latest fact; -1 while it was only mentioned."""
-        return self.facts[-1].at if self.facts else -1
-
 
 class Resolution(msgspec.Struct, gc=False):
     """A request became done: when, how long after it was created, and under which labels."""

@@ -68,10 +68,6 @@ class ItemHistory(msgspec.Struct, array_like=True, gc=False):
         """An item is read as a whole."""
         return WHOLE
 
-    def last_at(self) -> int:
-        """The instant of the latest fact."""
-        return self.facts[-1].at
-
 
 class Reopen(msgspec.Struct, gc=False):
     """An item left done for a state that is open, in this value stream, as this item type."""

@@ -141,11 +141,32 @@ def test_the_silent_head_of_a_group_is_remembered_while_anyone_of_the_group_is_a
         assert not list(runner.audit())
 
 
+def test_a_history_is_kept_while_its_old_events_are_still_being_imported(tmp_path: Path) -> None:
+    events = [request(-FORGOTTEN - DAY, "R1", "Open"), request(-HOUR, "R1", "Solved")]
+    with opened(tmp_path, SHORT, 0) as runner:
+        take(runner, 0, events[0])
+        runner.forget()
+        take(runner, MINUTE, events[1])
+        assert figures(runner, MINUTE) == in_memory(SHORT, MINUTE, events)
+        assert not list(runner.audit())
+
+
+def test_a_change_of_configuration_keeps_nobody_longer(tmp_path: Path) -> None:
+    with opened(tmp_path, SHORT, 0) as runner:
+        take(runner, 0, activity(0, "ann"))
+    with opened(tmp_path, replace(SHORT, percentiles=(50,)), DAY) as runner:
+        build(runner)
+        runner.step(T0 + FORGOTTEN + 1)
+        runner.forget()
+        assert keys(runner) == []
+
+
 def test_who_was_heard_of_is_remembered_and_a_group_while_any_of_it_was(tmp_path: Path) -> None:
     with opened(tmp_path, SHORT, 0) as runner:
         take(runner, 0, activity(0, "ann"), told("customer", 0, customer="ann", aliases=["bob"]))
         take(runner, 0, activity(0, "eve"), activity(0, "kim"), request(0, "R1", "Open"))
-        take(runner, DAY, activity(DAY, "bob"), activity(HOUR, "kim"), request(HOUR, "R1", "Solved"))
+        take(runner, HOUR, activity(HOUR, "kim"), request(HOUR, "R1", "Solved"))
+        take(runner, DAY, activity(DAY, "bob"))
         linked = ["customer:ann", "customer:bob"]
         for after, left in (
             (FORGOTTEN, [*linked, "customer:eve", "customer:kim", "request:R1"]),

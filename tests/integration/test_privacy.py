@@ -243,7 +243,7 @@ def test_who_is_forgotten_altogether_is_not_looked_for_any_more(tmp_path: Path) 
         take(runner, erase(3 * HOUR, "ann"))
         sweep(runner)
         assert [key for key, *_ in runner.journal.erased()] == ["customer:ann"]
-        runner.families(T0 + NOW + FORGOTTEN)
+        runner.families(T0 + NOW + FORGOTTEN + 1)
         sweep(runner)
         assert not runner.journal.erased()
         assert not list(runner.journal.keys())

@@ -102,7 +102,7 @@ class Engine:
             self.histories.enter(self.epoch)
 
     def _store(self, keys: Iterable[str]) -> None:
-        self.shelf.bodies.update({key: body for key, _, body in self.histories.rows(keys)})
+        self.shelf.bodies.update(self.histories.rows(keys))
         self.histories.age()
 
     def values(self) -> dict[str, float]:

@@ -1,6 +1,7 @@
-"""Run many worlds: `python -m tests.simulation.run SEEDS [--first N] [--without CLASS,…] [--trace] [--jobs N]`.
+"""Run many worlds: `python -m tests.simulation.run SEEDS [--kafka [--claims]] [--first N] [--trace] [--jobs N]`.
 
-One line for each seed that fails, which replays it; the last line is the figure.
+Of the local runtime, or with --kafka of workers over a model of Kafka; --claims also judges what these say to be
+complete. One line for each seed that fails, which replays it; the last line is the figure.
 """
 
 from __future__ import annotations
@@ -9,20 +10,29 @@ import argparse
 import resource
 import sys
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from os import cpu_count
 from pathlib import Path
+from typing import Final
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from judge import Wrong  # noqa: E402
+from workers.world import World as Workers  # noqa: E402
 from world import World  # noqa: E402
 
+KINDS: Final[Mapping[str, Callable[[int, frozenset[str]], World | Workers]]] = {
+    "": World,
+    "--kafka": Workers,
+    "--kafka --claims": partial(Workers, claims=True),
+}
 
-def verdict(seed: int, without: frozenset[str] = frozenset(), trace: bool = False) -> tuple[int, str]:
+
+def verdict(seed: int, kind: str, without: frozenset[str] = frozenset(), trace: bool = False) -> tuple[int, str]:
     """The seed and what is wrong in its world, or nothing; the trace goes to standard output."""
-    world = World(seed, without)
+    world = KINDS[kind](seed, without)
     try:
         world.run()
         wrong = ""
@@ -37,6 +47,8 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.run", description=__doc__)
     parser.add_argument("seeds", type=int, help="how many worlds")
+    parser.add_argument("--kafka", action="store_true", help="workers on Kafka instead of the local runtime")
+    parser.add_argument("--claims", action="store_true", help="judge what workers on Kafka say to be complete")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--without", default="", help="classes of actions that are off in every world")
     parser.add_argument("--trace", action="store_true", help="tell what happens")
@@ -44,9 +56,10 @@ def main() -> int:
     told = parser.parse_args()
     without = frozenset(filter(None, told.without.split(",")))
     began, failures = time.monotonic(), 0
-    more = f" --without {told.without}" if without else ""
+    kind = f"{'--kafka' * told.kafka}{' --claims' * (told.kafka and told.claims)}"
+    more = f"{kind and ' '}{kind}{f' --without {told.without}' if without else ''}"
     with ProcessPoolExecutor(told.jobs) as pool:
-        check = partial(verdict, without=without, trace=told.trace)
+        check = partial(verdict, kind=kind, without=without, trace=told.trace)
         for seed, wrong in pool.map(check, range(told.first, told.first + told.seeds), chunksize=8):
             if wrong:
                 failures += 1

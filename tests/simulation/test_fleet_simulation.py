@@ -1,0 +1,106 @@
+"""Whole worlds of workers on a model of Kafka, drawn from seeds: whoever dies, sleeps, or is replaced, and whatever
+Kafka is free to do, what the workers publish together is the truth; and the simulation would notice if it were not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+from judge import Wrong
+from workers import log, worker
+from workers.controls import CONTROLS
+from workers.world import World
+
+SEEDS: Final = range(200)
+CONTROL_SEEDS: Final = range(300)
+HERE: Final = Path(__file__).parent
+SEEDS_FILE: Final = HERE / "workers" / "seeds.txt"
+KEPT: Final = [int(line.split()[0]) for line in SEEDS_FILE.read_text().splitlines() if line[:1].isdigit()]
+
+REACHED: Final = (
+    "cleaned", "clock turned back", "crashed", "cut power", "deafened", "expired", "glanced", "glanced and judged",
+    "judged when healed", "judged when later", "judged when read", "judged when restarted", "lost a store", "paused",
+    "reconfigured", "stood by", "weekend", "woke up",
+)  # fmt: skip
+"""What must have happened somewhere in the worlds of `SEEDS`."""
+WENT_WRONG: Final = ("answer", "batch", "fetch", "late commit", "open", "read", "rest", "seek")
+"""The answers of brokers that must have been errors there."""
+
+
+@cache
+def lived(seed: int) -> World:
+    """The world of a seed after its end, whatever that was."""
+    world = World(seed)
+    try:
+        world.run()
+    except Wrong as wrong:
+        world.trace.append(f"wrong: {wrong}")
+    return world
+
+
+def fine(seed: int) -> bool:
+    """Whether nothing is found wrong in the world of a seed."""
+    return "wrong: " not in lived(seed).trace[-1]
+
+
+def found_out(seed: int, broken: str) -> bool:
+    """Whether the judge finds something wrong in a world with a broken part."""
+    try:
+        World(seed, parts=CONTROLS[broken]).run()
+    except Wrong:
+        return True
+    except Exception:  # noqa: BLE001 - the units may fall over the broken part: that is no verdict
+        return False
+    return False
+
+
+@pytest.mark.parametrize("seed", [*SEEDS, *KEPT])
+def test_after_all_faults_what_workers_publish_together_is_the_truth(seed: int) -> None:
+    assert fine(seed), lived(seed).trace[-1]
+
+
+@pytest.mark.parametrize("broken", CONTROLS)
+def test_a_broken_world_of_workers_is_found_out_when(broken: str) -> None:
+    assert any(found_out(seed, broken) and fine(seed) for seed in CONTROL_SEEDS)
+
+
+def test_the_same_seed_gives_the_same_world_of_workers_in_every_process() -> None:
+    told = {
+        subprocess.run(
+            [sys.executable, "-m", "tests.simulation.run", "12", "--kafka", "--trace", "--jobs", "1"],
+            cwd=HERE.parents[1],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=False,
+        ).stdout.rpartition(b" failures")[0]
+        for seed in ("1", "2")
+    }
+    assert len(told) == 1
+    assert told.pop().count(b"judged when later") == 12
+
+
+def test_a_crash_or_a_pause_was_aimed_at_every_place_where_a_unit_waits() -> None:
+    named = {name for module in (log, worker) for name in re.findall(r'pause\("([a-z ]+)"\)', text_of(module))}
+    marks = sum((lived(seed).marks for seed in (*SEEDS, *KEPT)), Counter[str]())
+    assert len(named) > 10
+    assert not {name for name in named if not marks[f"struck at {name}"]}
+
+
+def test_every_class_of_events_in_the_life_of_workers_was_reached() -> None:
+    marks = sum((lived(seed).marks for seed in (*SEEDS, *KEPT)), Counter[str]())
+    went_wrong = set().union(*(lived(seed).troubles.seen for seed in (*SEEDS, *KEPT)))
+    assert not set(REACHED) - marks.keys()
+    assert not set(WENT_WRONG) - went_wrong
+
+
+def text_of(module: object) -> str:
+    """The text of a module of the simulator."""
+    return Path(str(getattr(module, "__file__"))).read_text()  # noqa: B009 - modules are objects to the type checker

@@ -155,8 +155,10 @@ class Partition:
 
         Who is linked to them is settled too, perhaps again.
         """
-        some = {key: self._touched.pop(key) for key in [*islice(self._touched, most)]}
+        some = {key: self._touched[key] for key in islice(self._touched, most)}
         self._track.emit(some, self.histories, self._changes)
+        for key in some:
+            self._touched.pop(key, None)
         if self._sweep is not None:
             self._sweep.emit(some, self.histories, self._coming)
         self._settled.update(some)

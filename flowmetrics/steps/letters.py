@@ -53,11 +53,14 @@ class Post:
     def write(self, keys: Iterable[str], histories: Mapping[str, History]) -> list[Letter]:
         """The letters that follow from a change of these histories."""
         letters = []
+        homes_of: dict[str, list[int]] = {}
         for key in keys:
             if histories[key].mentioned and self.owns(key):
-                homes = sorted({self.home(other) for other in reach(key, histories)} - {self._partition})
-                if homes:
-                    letters += self._of(key, histories[key], homes)
+                if key not in homes_of:
+                    group = reach(key, histories)
+                    homes_of |= dict.fromkeys(group, sorted({self.home(one) for one in group} - {self._partition}))
+                if homes_of[key]:
+                    letters += self._of(key, histories[key], homes_of[key])
         return letters
 
     def _of(self, key: str, history: History, homes: list[int]) -> list[Letter]:

@@ -51,7 +51,7 @@ def lent(
     waiting = [key]
     while waiting:
         one = waiting.pop()
-        own = entity.mentions(histories[one], configuration) if entity.symmetric else ()
+        own = frozenset(entity.mentions(histories[one], configuration)) if entity.symmetric else ()
         for other in histories[one].mentioned:
             if other not in found and (other in own or one in entity.mentions(histories[other], configuration)):
                 found.add(other)

@@ -16,7 +16,6 @@ from flowmetrics.engine_metrics import EngineCounters, Seen
 from flowmetrics.entity import History
 from flowmetrics.epochs import Sweep
 from flowmetrics.errors import Rejection
-from flowmetrics.events import Event
 from flowmetrics.kpis import selected
 from flowmetrics.routing import partition_of
 from flowmetrics.source import FAR_FUTURE, Timed
@@ -121,7 +120,8 @@ class Partition:
         """Read a batch, and add to it what was held and is due."""
         opened, seen = Opened([], [], [], {}, []), Seen()
         self._release(now, opened)
-        read = self._source.read
+        read, take, saw = self._source.read, opened.batch.append, seen.add
+        number, partitions = self._number, self._partitions
         for delivery in deliveries:
             arrived_at, body = delivery
             timed = read(body, arrived_at)
@@ -129,15 +129,16 @@ class Partition:
                 opened.rejected.append((timed, delivery))
                 self.counters.add("events_rejected", timed.reason.value)
                 continue
-            home, key = self._home(timed[1])
-            if home != self._number:
+            at, event = timed
+            key = key_of(event)
+            if key and (home := partition_of(key.encode(), partitions)) != number:
                 opened.misplaced.append((home, key, delivery))
                 continue
-            seen.add(timed[1].source, timed[0], arrived_at)
-            if timed[0] > now:
-                self._hold(timed[0], delivery, opened)
-            elif key:
-                opened.batch.append((*timed, key))
+            saw(event.source, at, arrived_at)
+            if at > now:
+                self._hold(at, delivery, opened)
+            elif key:  # an event that tells of no entity is at home everywhere
+                take((at, event, key))
         self.counters.saw(seen)
         return opened
 
@@ -178,11 +179,6 @@ class Partition:
         self.hear(letters)
         self.settle(len(self._touched))
         return self.taken()
-
-    def _home(self, event: Event) -> tuple[int, str]:
-        """Where an event belongs, and the key of its entity; one that tells of none is at home everywhere."""
-        key = key_of(event)
-        return (partition_of(key.encode(), self._partitions) if key else self._number), key
 
     def _release(self, now: int, opened: Opened) -> None:
         if now < self._due_at:

@@ -7,7 +7,6 @@ After any error both writer and state must be thrown away.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, NamedTuple
 
@@ -16,7 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import ConsumerRecord
 
-from agents.kafka.connection import Connection
+from agents.kafka.connection import Connection, end
 
 TRANSACTION_SECONDS: Final = 10
 BATCH_BYTES: Final = 900_000
@@ -64,7 +63,7 @@ class Writer:
         try:
             await producer.start()
         except BaseException:
-            await _stop(producer)
+            await end(producer)
             raise
         return cls(producer)
 
@@ -111,13 +110,7 @@ class Writer:
 
     async def close(self) -> None:
         """Let go of it; what was not committed is gone."""
-        await _stop(self._producer)
-
-
-async def _stop(producer: AIOKafkaProducer) -> None:
-    # A fenced producer cannot end in order; the broker has forgotten it.
-    with contextlib.suppress(KafkaError, AssertionError, TimeoutError):
-        await asyncio.wait_for(producer.stop(), 3)
+        await end(self._producer)
 
 
 async def read_to_end(

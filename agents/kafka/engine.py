@@ -200,6 +200,9 @@ class KafkaEngine:
             return (
                 f"recovering {', '.join(recovering)}" if recovering else f"catching up: {lag} records are not counted"
             )
+        silent = [u.name for u in units if isinstance(u, TallyUnit) and time.monotonic() >= self._good_until(u)]
+        if silent:
+            return f"Kafka at {self._connection.brokers} does not answer: {', '.join(silent)} cannot commit"
         return ""
 
     def _engine_families(self, units: list[Unit], ready: bool) -> list[Family]:

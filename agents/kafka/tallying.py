@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -84,6 +84,14 @@ class Panes:
         tally.new_admissions = []
 
 
+class Checkpoint(NamedTuple):
+    """What one transaction writes: to others, to the changelog, and the position at its end."""
+
+    told: list[Record]
+    rows: list[Row]
+    position: Row
+
+
 class Tallying:
     """A partition of tally that is ours, with its state read to the end of the changelog."""
 
@@ -98,6 +106,8 @@ class Tallying:
         self._table = SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(SERIES))
         self.counters = EngineCounters([])
         self._panes: dict[int, Panes] = {}
+        self._shown = self.position.epoch
+        """The published epoch, once that is committed."""
         following = epochs.after(self.position.epoch)
         for epoch in (epochs.epochs[self.position.epoch], following):
             if epoch is not None:
@@ -110,7 +120,7 @@ class Tallying:
     @property
     def read(self) -> Read:
         """The reading of the published epoch."""
-        return self._panes[self.position.epoch].read
+        return self._panes[self._shown].read
 
     async def take(self, records: Records, epochs: EpochLog) -> None:
         """Add changes to the panes; they are stored with the next checkpoint. Raises OperationError."""
@@ -132,9 +142,9 @@ class Tallying:
         if records:
             position.changes = records[-1].offset + 1
 
-    async def store(self, now: int, epochs: EpochLog) -> None:
-        """Commit the panes that changed, and the position; show the coming epoch, if every partition of track is
-        through with it. Raises Lost, and then this must be thrown away."""
+    async def checkpoint(self, now: int, epochs: EpochLog) -> Checkpoint:
+        """The panes that changed, and the position, to be committed before anything else is taken. The coming epoch
+        is the published one, if every partition of track is through with it."""
         self.now = max(now, self.now)
         rows, told = list[Row](), list[Record]()
         complete = min(self.position.swept.values(), default=0)
@@ -145,19 +155,26 @@ class Tallying:
             self.position.epoch = complete
             shown = _encode(Shown(self._number, complete))
             told = [Record(self._topics.links, n, TALLY_SHOWS, shown) for n in range(self._topics.partitions)]
-        for panes in self._panes.values():
-            panes.tally.advance(self.now)
-            rows += panes.rows()
+        for epoch, panes in self._panes.items():
+            if epoch >= self.position.epoch:
+                panes.tally.advance(self.now)
+                rows += panes.rows()
         rows += [(SERIES + _NUMBER.pack(n), _encode(series)) for n, series in self._table.taken()]
         self.position.now = self.now
-        position = (POSITION, _encode(self.position))
+        return Checkpoint(told, rows, (POSITION, _encode(self.position)))
+
+    async def commit(self, checkpoint: Checkpoint) -> None:
+        """Commit a checkpoint; panes may be read meanwhile. Raises Lost, and then this must be thrown away."""
+        told, rows, position = checkpoint
         records = [Record(self._topics.tally, self._number, key, value) for key, value in rows]
         filled = await self._writer.commit([*told, *records], Record(self._topics.tally, self._number, *position))
         self._store.fill([*rows, position], filled)
+        self._shown = self.position.epoch
+        for epoch in [epoch for epoch in self._panes if epoch < self._shown]:
+            del self._panes[epoch]
 
     def _drop(self, epoch: int) -> Iterator[Row]:
-        """Take a former epoch out of everything."""
-        del self._panes[epoch]
+        """The rows by which a former epoch goes from the store."""
         for prefix in (SEGMENT + _NUMBER.pack(epoch), SHOWN + _NUMBER.pack(epoch)):
             for key, _ in self._store.beginning(prefix):
                 yield prefix + key, None
@@ -165,7 +182,7 @@ class Tallying:
     def families(self, now: int) -> list[Family]:
         """The KPI families of the value streams of this partition at `now`, in the published epoch."""
         self.now = max(now, self.now)
-        panes = self._panes[self.position.epoch]
+        panes = self._panes[self._shown]
         panes.tally.advance(self.now)
         return panes.read.families(panes.tally, self.now)
 

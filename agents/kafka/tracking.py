@@ -14,6 +14,7 @@ import asyncio
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Final, TypeAlias, TypeVar
 from zlib import crc32
 
@@ -149,6 +150,8 @@ class Tracking:
         self.position = msgspec.msgpack.decode(stored, type=Position) if stored else Position(epoch=epochs.first.number)
         self.now = self.position.now
         self.counters = EngineCounters(self.position.counters)
+        self._opened: list[Opened] = []
+        """The batch to come, as far as it was read."""
         self._swept = 0
         self._hot_max = hot_histories_max
         self._stored = StoredHistories(store)
@@ -167,17 +170,28 @@ class Tracking:
             self._partition.build(epochs.epochs[self.position.coming].configuration, self.position.cursor)
 
     # --- batches --------------------------------------------------------------------------------------------------
-    async def take(self, events: Records, links: Records, now: int, complete_until: int) -> None:
-        """Take a batch and commit what follows from it. Raises Lost, and then this must be thrown away."""
+    async def open(self, events: Records, now: int) -> None:
+        """Read events of the next batch: from then on only what they say is in memory."""
         self.now = max(now, self.now)
-        partition, opened, batch = self._partition, list[Opened](), list[Keyed]()
         for some in _slices(events):
-            arrived = [(_arrived_at(record), record.value or b"") for record in some]
-            opened.append(partition.open(arrived, self.now))
-            batch += opened[-1].batch
-            opened[-1].batch.clear()
+            arrived = [
+                (_arrived_at(record) if record.headers else record.timestamp * 1000, record.value or b"")
+                for record in some
+            ]
+            self._opened.append(self._partition.open(arrived, self.now))
             await asyncio.sleep(0)
+        if events:
+            self.position.events = events[-1].offset + 1
+
+    async def take(self, links: Records, now: int, complete_until: int) -> None:
+        """Take what was opened, what is due, and letters, and commit what follows. Raises Lost, and then this must be
+        thrown away."""
+        await self.open((), now)
+        partition, opened, self._opened = self._partition, self._opened, []
         rows: Rows = []
+        batch = [*chain.from_iterable(some.batch for some in opened)]
+        for some in opened:
+            some.batch.clear()
         for share in self._shares(batch):
             for keyed in _slices(share):
                 self.histories.prefetch(keys_of(keyed))
@@ -188,8 +202,6 @@ class Tracking:
         partition.hear((key.decode(), body) for key, body in letters if key != SHOWN)
         self._hear_of_tally(body for key, body in letters if key == SHOWN)
         await self._settle(rows)
-        if events:
-            self.position.events = events[-1].offset + 1
         if links:
             self.position.links = links[-1].offset + 1
         taken = partition.taken()
@@ -339,10 +351,9 @@ def rejected_record(topics: Topics, partition: int, rejection: Rejection, delive
 
 
 def _arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:
-    if record.headers:
-        for name, value in record.headers:
-            if name == ARRIVED:
-                return int(value)
+    for name, value in record.headers:
+        if name == ARRIVED:
+            return int(value)
     timestamp: int = record.timestamp
     return timestamp * 1000
 

@@ -31,7 +31,7 @@ from agents.kafka.tracking import Tracking
 from flowmetrics.instants import DAY_US
 
 BATCH_EVENTS_MAX: Final = 10_000
-GATHER_EVENTS_MAX: Final = 25_000
+GATHER_EVENTS_MAX: Final = 100_000
 GATHER_SECONDS: Final = 2.0
 """How much a partition that is behind takes at once, and how long it gathers it."""
 BEAT_SECONDS: Final = 1.0
@@ -153,12 +153,14 @@ class TrackUnit(Unit):
             await self._turn(do)
 
     async def _turn(self, do: Do) -> None:
-        arrived, letters = await self._fetched()
+        arrived_ms, letters = await self._gathered(do)
         begun, now = self._around.ticks(), self._around.clock()
-        if arrived or letters or begun - self._told >= BEAT_SECONDS:
-            if arrived or self.lag == 0:
-                self._complete = now if self.lag == 0 else min(now, int(arrived[-1].timestamp) * 1000)
-            await do(self.state.take(arrived, letters, now, self._complete))
+        if arrived_ms is not None or letters or begun - self._told >= BEAT_SECONDS:
+            if self.lag == 0:
+                self._complete = now
+            elif arrived_ms is not None:
+                self._complete = min(now, arrived_ms * 1000)
+            await do(self.state.take(letters, now, self._complete))
             self.proven = self._told = begun
             histories, effort = self.state.histories, self.effort
             effort.histories_from_memory += histories.hits
@@ -170,20 +172,23 @@ class TrackUnit(Unit):
         if self.state.building:
             await do(self.state.sweep(self._complete))
 
-    async def _fetched(self) -> tuple[Records, Records]:
-        """Events and links of one batch. A partition that is behind waits for more: an entity that several events of
-        a batch tell of is read and written once."""
+    async def _gathered(self, do: Do) -> tuple[int | None, Records]:
+        """Have the events of one batch opened: when the last of them arrived, and the letters. A partition that is
+        behind waits for more: an entity that several events of a batch tell of is read and written once."""
         log, ticks, places = self._around.log, self._around.ticks, self.places
-        found: dict[TopicPartition, list[Any]] = {place: [] for place in places}
-        events, links = found.values()
+        events_at, links_at = places
+        arrived_ms, events, letters = None, 0, list[Any]()
         until = ticks() + GATHER_SECONDS
         while True:
-            more = await log.fetch(places, BATCH_EVENTS_MAX)
-            for place, records in more.items():
-                found[place] += records
+            found = await log.fetch(places, BATCH_EVENTS_MAX)
+            letters += found.get(links_at, ())
+            if records := found.get(events_at):
+                events += len(records)
+                arrived_ms = int(records[-1].timestamp)
+                await do(self.state.open(records, self._around.clock()))
             self.lag = await log.behind(places)
-            if self.lag < BATCH_EVENTS_MAX or len(events) >= GATHER_EVENTS_MAX or ticks() > until:
-                return events, links
+            if self.lag < BATCH_EVENTS_MAX or events >= GATHER_EVENTS_MAX or ticks() > until:
+                return arrived_ms, letters
 
 
 class TallyUnit(Unit):
@@ -216,11 +221,12 @@ class TallyUnit(Unit):
         if due:
             self.proven = self._stored = begun
 
-    async def _take(self, records: Records, store: bool) -> None:
+    async def _take(self, records: Records, due: bool) -> None:
         async with self.busy:
             await self.state.take(records, self._around.epochs)
-            if store:
-                await self.state.store(self._around.clock(), self._around.epochs)
+            checkpoint = await self.state.checkpoint(self._around.clock(), self._around.epochs) if due else None
+        if checkpoint is not None:  # Kafka may be long in answering, and the page must say so meanwhile
+            await self.state.commit(checkpoint)
 
 
 def rocks(folder: Path) -> Callable[[str], Store]:

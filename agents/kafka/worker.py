@@ -10,6 +10,7 @@ On a rebalance every unit ends, its series leave the page first, and those that 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -26,7 +27,7 @@ from mode import Service
 
 from agents.kafka.assignor import assignor_of
 from agents.kafka.changelog import Lost
-from agents.kafka.connection import Connection
+from agents.kafka.connection import END_SECONDS, Connection
 from agents.kafka.effort import Effort
 from agents.kafka.epochs import EpochLog
 from agents.kafka.former import leave_for_former
@@ -113,7 +114,8 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
     async def stop(self) -> None:
         """Leave the group; every unit ends."""
         await self.on_partitions_revoked([])
-        await self._consumer.stop()
+        with contextlib.suppress(KafkaError, TimeoutError):  # where no broker answers, the farewell would take 40 s
+            await asyncio.wait_for(self._consumer.stop(), END_SECONDS)
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Everything is taken away: series leave the page, then the work ends, and stores are let go of."""
@@ -219,6 +221,7 @@ def _app(
     configuration: Configuration, connection: Connection, folder: Path, worker: Worker
 ) -> tuple[Any, dict[str, Any]]:
     """The Faust app, and by unit the channels in memory from which its agents take batches."""
+    folder.mkdir(parents=True, exist_ok=True)
     app: Any = _App(
         f"{configuration.topics_prefix}-faust",
         broker=[f"kafka://{broker}" for broker in connection.brokers.split(",")],

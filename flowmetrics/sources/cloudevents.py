@@ -60,7 +60,9 @@ class CloudEvents:
             at = instant_of(moment)
         except OverflowError:
             return Rejection(Reason.BAD_TIME, f"time {moment.isoformat()} is outside the calendar")
-        wrong = _off_bounds(event, at, arrived_at)
+        wrong = None
+        if not 0 <= at <= arrived_at + AHEAD_US_MAX or event.sequence is not None:
+            wrong = _off_bounds(event, at, arrived_at)
         if wrong is None and type(event) is ResponseEvent:
             wrong = self._off_scale(event.data)
         return (at, event) if wrong is None else wrong

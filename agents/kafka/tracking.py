@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from operator import itemgetter
 from typing import Final, TypeAlias, TypeVar
 from zlib import crc32
 
@@ -51,6 +52,7 @@ Row: TypeAlias = tuple[bytes, bytes | None]
 Rows: TypeAlias = list[Row]
 
 _NUMBER: Final = struct.Struct(">q")
+_KEY: Final = itemgetter(2)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _SENT: Final = msgspec.msgpack.Decoder(Sent).decode
 _SERIES: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
@@ -152,6 +154,8 @@ class Tracking:
         self.counters = EngineCounters(self.position.counters)
         self._opened: list[Opened] = []
         """The batch to come, as far as it was read."""
+        self._told_of: set[str] = set()
+        """The keys of the entities that it tells of."""
         self._swept = 0
         self._hot_max = hot_histories_max
         self._stored = StoredHistories(store)
@@ -178,16 +182,24 @@ class Tracking:
                 (_arrived_at(record) if record.headers else record.timestamp * 1000, record.value or b"")
                 for record in some
             ]
-            self._opened.append(self._partition.open(arrived, self.now))
+            opened = self._partition.open(arrived, self.now)
+            self._told_of.update(map(_KEY, opened.batch))
+            self._opened.append(opened)
             await asyncio.sleep(0)
         if events:
             self.position.events = events[-1].offset + 1
+
+    @property
+    def entities(self) -> int:
+        """How many entities the next batch tells of so far."""
+        return len(self._told_of)
 
     async def take(self, links: Records, now: int, complete_until: int) -> None:
         """Take what was opened, what is due, and letters, and commit what follows. Raises Lost, and then this must be
         thrown away."""
         await self.open((), now)
         partition, opened, self._opened = self._partition, self._opened, []
+        self._told_of.clear()
         rows: Rows = []
         batch = [*chain.from_iterable(some.batch for some in opened)]
         for some in opened:

@@ -42,7 +42,7 @@ simulate: $(VENV)/test
 	$(BIN)/python -m tests.simulation.run $(SEEDS) --kafka
 
 chaos: $(VENV)/test
-	PYTHONPATH=tests $(BIN)/python tests/kafka/chaos.py --kills $(KILLS) --stops $(STOPS) --seed $(SEED)
+	PYTHONPATH=tests $(BIN)/python tests/kafka/chaos.py --kills $(KILLS) --stops $(STOPS) --moves 10 --restarts 2 --outages 1 --seed $(SEED)
 
 bench: $(VENV)/test
 	$(BIN)/python -m benchmarks.flow1 --engines "$(ENGINES)" --events $(EVENTS) --workers $(WORKERS) --kpis $(KPIS)
@@ -60,7 +60,7 @@ lock: $(VENV)/test
 	  --extra test --extra kafka pyproject.toml -o requirements-test.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .bench .kafka .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp for each set of packages, renewed when the lock file changes.
 $(VENV)/bin/python:

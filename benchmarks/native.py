@@ -1,6 +1,6 @@
 """flow-1 as native events: native.py FLOW1.jsonl NATIVE.jsonl [DAYS]
 
-FLOW1 is what `gen.py` of the peers writes, 60 days from 2025-01-01; DAYS moves it, for an engine that runs today.
+FLOW1 is what `flow1/generate.py` writes, 60 days from 2025-01-01; DAYS moves it, for an engine that runs today.
 """
 
 from __future__ import annotations

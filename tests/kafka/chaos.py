@@ -1,6 +1,7 @@
-"""Faults on a real broker while events flow: kills, pauses, workers that come and go; then the truth is asked for.
+"""Faults on a real broker while events flow: kills, pauses, workers that come and go, a broker that is started again
+or does not answer for a minute; then the truth is asked for.
 
-    python tests/kafka/chaos.py --kills 50 --stops 20 --seed 1
+    python tests/kafka/chaos.py --kills 50 --stops 20 --moves 10 --restarts 1 --outages 1 --seed 1
 
 Events are written to the topic itself, some twice, some under no key. At every quiet moment all that the workers show
 together must be what the engine in memory says of the same events, which is held against brute force elsewhere.
@@ -15,12 +16,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 from broker import Broker
 from fleet import SESSION_SECONDS, Fleet, fleet
 
@@ -29,6 +32,9 @@ from flowmetrics.testing import Driver
 
 SETTINGS: Final = "windows: [1h, 1d, 7d]\nhorizon: 60d\nvalue_streams: {shop: {}, '*': {}}\n"
 QUIET_SECONDS: Final = 90.0
+OUTAGE_SECONDS: Final = 60.0
+WORKERS_MIN: Final = 2
+FAULTS: Final = {"kill": 8, "stop": 3, "move": 4, "restart": 1, "outage": 1}
 STATES: Final = ("Backlog", "Ready", "Doing", "Done", "Cancelled", "Doing", "Done")
 
 
@@ -107,18 +113,26 @@ class Flow:
                 self._rests.set()
                 await asyncio.sleep(0.05)
                 continue
-            begun, sent = time.monotonic(), []
+            begun, bodies = time.monotonic(), list[bytes]()
             for _ in range(max(1, int(self._rate / 20))):
                 number += 1
-                body = json.dumps(draw(random, number)).encode()
-                if self.told and random.random() < 0.1:
-                    body = random.choice(self.told)
-                key = None if random.random() < 0.5 else str(random.random()).encode()
-                sent.append(await producer.send("flowmetrics.events", body, key=key))
-                self.told.append(body)
-            await asyncio.gather(*sent)
+                again = self.told and random.random() < 0.1
+                bodies.append(random.choice(self.told) if again else json.dumps(draw(random, number)).encode())
+            await self._send(producer, bodies)
+            self.told += bodies
             await asyncio.sleep(max(0.0, 0.05 - (time.monotonic() - begun)))
         await producer.stop()
+
+    async def _send(self, producer: AIOKafkaProducer, bodies: list[bytes]) -> None:
+        """Write until all are there; where Kafka did not answer in time, some are there twice."""
+        while True:
+            keys = [None if self._random.random() < 0.5 else str(self._random.random()).encode() for _ in bodies]
+            try:
+                sent = [await producer.send("flowmetrics.events", b, key=k) for b, k in zip(bodies, keys, strict=True)]
+                await asyncio.gather(*sent)
+                return
+            except KafkaError:
+                await asyncio.sleep(0.5)
 
 
 def expected(told: list[bytes], settings: str) -> tuple[dict[str, float], dict[str, float]]:
@@ -166,8 +180,12 @@ def judge(workers: Fleet, flow: Flow, settings: str) -> int:
     raise AssertionError(f"{len(found)} series are wrong, such as {found[:5]}")
 
 
-def run(kills: int, stops: int, seed: int, size: int = 3, rate: float = 2000.0, quiet: int = 4) -> str:
-    """Faults in random order over a new broker; what was seen. Fails where a number is wrong."""
+def run(faults: Mapping[str, int], seed: int, size: int = 3, rate: float = 2000.0, quiet: int = 4) -> str:
+    """Faults, so many of each kind, in random order over a new broker; what was seen. Fails where a number is wrong.
+
+    Kinds: kill (SIGKILL), stop (SIGSTOP for longer than the session), move (a worker leaves, or one comes), restart (of
+    the broker), outage (the broker does not answer for a minute).
+    """
     random = Random(seed)
     with tempfile.TemporaryDirectory() as name:
         broker = Broker(Path(name) / "broker")
@@ -177,28 +195,40 @@ def run(kills: int, stops: int, seed: int, size: int = 3, rate: float = 2000.0, 
             with fleet(Path(name), broker.address, SETTINGS, size) as workers:
                 flow = Flow(broker.address, Random(seed + 1), rate)
                 flow.start()
-                faults = ["kill"] * kills + ["stop"] * stops
-                random.shuffle(faults)
+                order = [fault for fault, times in faults.items() for _ in range(times)]
+                random.shuffle(order)
                 series = 0
-                for number, fault in enumerate(faults):
+                for number, fault in enumerate(order):
                     time.sleep(random.uniform(0.2, 3))
-                    _do(fault, workers, random)
+                    _do(fault, workers, broker, random)
                     if number % quiet == quiet - 1:
                         series = judge(workers, flow, SETTINGS)
                         say(f"after {number + 1} faults: {series} series true, {len(flow.told)} events")
                 series = judge(workers, flow, SETTINGS)
                 flow.end()
                 seconds = time.monotonic() - begun
-                faults_told = f"{kills} kills, {stops} stops, seed {seed}, {seconds:.0f} s"
-                return f"{faults_told}: {series} series of {len(flow.told)} events, all true"
+                told = ", ".join(f"{times} {fault}s" for fault, times in faults.items())
+                return f"{told}, seed {seed}, {seconds:.0f} s: {series} series of {len(flow.told)} events, all true"
         finally:
             broker.stop()
 
 
-def _do(fault: str, workers: Fleet, random: Random) -> None:
-    number = random.randrange(len(workers.workers))
+def _do(fault: str, workers: Fleet, broker: Broker, random: Random) -> None:
+    running = [number for number, worker in enumerate(workers.workers) if worker.runs]
+    number = random.choice(running)
     worker = workers.workers[number]
-    if fault == "kill":
+    if fault == "restart":
+        broker.stop()
+        broker.start()
+    elif fault == "outage":
+        broker.pause()
+        time.sleep(OUTAGE_SECONDS)
+        broker.go_on()
+    elif fault == "move" and len(running) > WORKERS_MIN:
+        worker.stop()
+    elif fault == "move":
+        workers.add()
+    elif fault == "kill":
         worker.kill()
         time.sleep(random.choice((0, 0, SESSION_SECONDS + 2)))
         worker.spawn()
@@ -217,9 +247,9 @@ def say(text: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=8)
-    parser.add_argument("--stops", type=int, default=3)
+    for fault, times in FAULTS.items():
+        parser.add_argument(f"--{fault}s", type=int, default=times)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=2000.0)
     given = parser.parse_args()
-    say(run(given.kills, given.stops, given.seed, rate=given.rate))
+    say(run({fault: getattr(given, f"{fault}s") for fault in FAULTS}, given.seed, rate=given.rate))

@@ -18,4 +18,4 @@ pytestmark = [
 
 
 def test_after_kills_and_pauses_every_series_is_shown_once_and_true() -> None:
-    run(kills=8, stops=3, seed=int(os.environ.get("CHAOS_SEED", "1")), rate=300.0)
+    run({"kill": 8, "stop": 3, "move": 2, "restart": 1}, seed=int(os.environ.get("CHAOS_SEED", "1")), rate=300.0)

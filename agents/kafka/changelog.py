@@ -7,6 +7,7 @@ After any error both writer and state must be thrown away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, NamedTuple
 
@@ -15,7 +16,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import ConsumerRecord
 
-from agents.kafka.connection import Connection, end
+from agents.kafka.connection import Connection
 
 TRANSACTION_SECONDS: Final = 10
 BATCH_BYTES: Final = 900_000
@@ -63,7 +64,7 @@ class Writer:
         try:
             await producer.start()
         except BaseException:
-            await end(producer)
+            await _stop(producer)
             raise
         return cls(producer)
 
@@ -110,7 +111,13 @@ class Writer:
 
     async def close(self) -> None:
         """Let go of it; what was not committed is gone."""
-        await end(self._producer)
+        await _stop(self._producer)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
+    # A fenced producer cannot end in order; the broker has forgotten it.
+    with contextlib.suppress(KafkaError, AssertionError, TimeoutError):
+        await asyncio.wait_for(producer.stop(), 3)
 
 
 async def read_to_end(

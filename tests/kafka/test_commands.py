@@ -287,7 +287,8 @@ def test_an_audit_finds_a_change_too_many_and_a_history_that_was_tampered_with(m
     one_less = Changes(0, at, at, {1: [(("items_done", "shop", "feature"), {pane * BINS: -1})]}, 0)
     worker.write("changes", home, None, msgspec.msgpack.encode(one_less))
     worker.run("audit").well()
-    worker.write("track", history.partition, history.key, history.value.replace(b"Done", b"Doin"))
+    place = partition_of(history.key[1:], PARTITIONS)
+    worker.write("track", place, history.key, history.value.replace(b"Done", b"Doin"))
     worker.run("audit").failed(1, f"contributions of {history.key[1:].decode()}: called for", "do not agree")
 
 

@@ -156,6 +156,8 @@ class Tracking:
         """The batch to come, as far as it was read."""
         self._told_of: set[str] = set()
         """The keys of the entities that it tells of."""
+        self._whole_bytes = 0
+        """The size of its events that are kept whole: they belong elsewhere, must wait, or were refused."""
         self._swept = 0
         self._hot_max = hot_histories_max
         self._stored = StoredHistories(store)
@@ -184,15 +186,19 @@ class Tracking:
             ]
             opened = self._partition.open(arrived, self.now)
             self._told_of.update(map(_KEY, opened.batch))
+            whole = [*opened.held.values()]
+            whole += [delivery for *_, delivery in opened.misplaced]
+            whole += [delivery for _, delivery in opened.rejected]
+            self._whole_bytes += sum(len(body) for _, body in whole)
             self._opened.append(opened)
             await asyncio.sleep(0)
         if events:
             self.position.events = events[-1].offset + 1
 
     @property
-    def entities(self) -> int:
-        """How many entities the next batch tells of so far."""
-        return len(self._told_of)
+    def weight(self) -> int:
+        """What the next batch takes in memory so far, in entities that it tells of: a KiB kept whole counts as one."""
+        return len(self._told_of) + self._whole_bytes // 1024
 
     async def take(self, links: Records, now: int, complete_until: int) -> None:
         """Take what was opened, what is due, and letters, and commit what follows. Raises Lost, and then this must be
@@ -200,6 +206,7 @@ class Tracking:
         await self.open((), now)
         partition, opened, self._opened = self._partition, self._opened, []
         self._told_of.clear()
+        self._whole_bytes = 0
         rows: Rows = []
         batch = [*chain.from_iterable(some.batch for some in opened)]
         for some in opened:

@@ -32,10 +32,9 @@ from flowmetrics.instants import DAY_US
 
 BATCH_EVENTS_MAX: Final = 10_000
 GATHER_EVENTS_MAX: Final = 100_000
-GATHER_ENTITIES_MAX: Final = 25_000
+GATHER_WEIGHT_MAX: Final = 25_000
 GATHER_SECONDS: Final = 2.0
-"""How much a partition that is behind takes at once, and how long it gathers it. What a batch costs, in memory and in
-time, are the entities that it tells of."""
+"""How much a partition that is behind takes at once, and how long it gathers it; see `Tracking.weight`."""
 BEAT_SECONDS: Final = 1.0
 """At least this often a unit commits, also when nothing came: it proves that it is still ours."""
 
@@ -189,7 +188,7 @@ class TrackUnit(Unit):
                 arrived_ms = int(records[-1].timestamp)
                 await do(self.state.open(records, self._around.clock()))
             self.lag = await log.behind(places)
-            enough = events >= GATHER_EVENTS_MAX or self.state.entities >= GATHER_ENTITIES_MAX
+            enough = events >= GATHER_EVENTS_MAX or self.state.weight >= GATHER_WEIGHT_MAX
             if enough or self.lag < BATCH_EVENTS_MAX or ticks() > until:
                 return arrived_ms, letters
 

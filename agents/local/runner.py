@@ -178,6 +178,8 @@ class Runner:
             tally.unstored.clear()
             tally.new_admissions = []
         checkpoint.stored_changes(self._given)
+        self.counters.update(self._tally.counted)  # with the panes that it is of: what is not stored is counted again
+        self._tally.counted.clear()
         self._words(checkpoint, self.position)
 
     def _tallies(self) -> list[tuple[int, Tally]]:
@@ -270,10 +272,10 @@ class Runner:
 
     def engine_families(self) -> list[Family]:
         """What the engine says about itself, without `engine_ready`, which only the process knows."""
-        self.counters.update(self._tally.counted)
-        self._tally.counted.clear()
+        counters = EngineCounters.together([self.counters])
+        counters.update(self._tally.counted)
         return [
-            *self.counters.families(self.waiting),
+            *counters.families(self.waiting),
             *epoch_families(self._epochs.published, self._epochs.progress),
         ]
 

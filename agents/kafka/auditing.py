@@ -110,8 +110,7 @@ def _uncalled(epoch: Epoch, topics: Topics, number: int, store: Store, emitted: 
     if stored is None:
         return
     position = msgspec.msgpack.decode(stored, type=tracking.Position)
-    position.enter(topics.partitions)
-    _must_be_built(topics, epoch, position.epoch)
+    _must_be_built(topics, epoch, position.built)
     table = SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(tracking.SERIES))
     track = Track(configuration, selected(configuration), table)
     histories = HotHistories(StoredHistories(store), configuration.hot_entities_max, epoch.number)

@@ -19,6 +19,7 @@ from aiokafka.structs import ConsumerRecord
 from agents.kafka.connection import Connection
 
 TRANSACTION_SECONDS: Final = 10
+OPEN_SECONDS: Final = 60
 BATCH_BYTES: Final = 900_000
 RECORDS_MAX: Final = 2**30
 """Of one writer: the client's sequence number wraps at 2^31 to a number that brokers refuse."""
@@ -62,7 +63,14 @@ class Writer:
             linger_ms=0,
         )
         try:
-            await producer.start()
+            async with asyncio.timeout(OPEN_SECONDS):  # without the right to the name it would wait for ever
+                await producer.start()
+        except TimeoutError:
+            await _stop(producer)
+            raise KafkaError(
+                f"Kafka did not give the transactional id {name} within {OPEN_SECONDS} s; "
+                "allow the worker's user to write transactional ids with this beginning"
+            ) from None
         except BaseException:
             await _stop(producer)
             raise

@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError
 
@@ -75,6 +75,7 @@ class KafkaEngine:
     async def start(self) -> None:
         """Begin; Kafka may still be away."""
         give_large_buffers_back()
+        asyncio.get_running_loop().set_exception_handler(_unheard)
         self._tasks.append(asyncio.create_task(self._run()))
 
     async def stop(self) -> None:
@@ -216,6 +217,12 @@ class KafkaEngine:
             *epoch_families(*_epochs(units)),
             *EngineCounters.together(counters).families(waiting),
         ]
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Kafka's client fails futures that nobody can wait for, beside those that the engine waits for."""
+    if not isinstance(context.get("exception"), KafkaError):
+        loop.default_exception_handler(context)
 
 
 def _epochs(units: Iterable[Unit]) -> tuple[int | None, float | None]:

@@ -78,6 +78,11 @@ class Position(msgspec.Struct, array_like=True):
     shown: list[int] = []
     """The partitions of tally that have published it."""
 
+    @property
+    def built(self) -> int:
+        """The latest epoch that all of its histories have been read under."""
+        return self.coming if self.swept else self.epoch
+
     def enter(self, partitions: int) -> bool:
         """Let the coming epoch be the published one, if all partitions of tally show it; whether it is now."""
         if len(self.shown) < partitions:

@@ -348,7 +348,7 @@ class Checkpoint:
 
     def histories_again(self, rows: Iterable[tuple[str, bytes]]) -> None:
         """Store histories of which nothing was told since: key, body."""
-        self.write("sweep", "UPDATE histories SET body = ?2 WHERE key = ?1", rows)
+        self.write("sweep", "UPDATE histories SET body = ? WHERE key = ?", ((body, key) for key, body in rows))
 
     def forget_histories(self, before: int) -> None:
         """Drop the histories of which nothing was told since an instant."""

@@ -26,7 +26,7 @@ def units(partitions: Mapping[str, int]) -> list[tuple[str, list[tuple[str, int]
 
 
 def share(names: Iterable[str], workers: Iterable[str]) -> dict[str, str]:
-    """Unit → worker; no worker has more than its share of each step, rounded up.
+    """Unit → worker; each worker has its share of each step, rounded down or up.
 
     >>> share(["track-0", "track-1"], ["a", "b"])
     {'track-0': 'b', 'track-1': 'a'}
@@ -37,12 +37,14 @@ def share(names: Iterable[str], workers: Iterable[str]) -> dict[str, str]:
     for name in sorted(names):
         by_step.setdefault(name.partition("-")[0], []).append(name)
     for step, units_of in by_step.items():
-        room = {worker: -(-len(units_of) // len(everybody)) for worker in everybody}
+        least, rest = divmod(len(units_of), len(everybody))
+        room = dict.fromkeys(everybody, least)
         # The strongest claims are met first, so that a newcomer takes what it claims most and leaves the rest alone.
         claims = sorted((_claim(step, unit, worker), unit, worker) for unit in units_of for worker in everybody)
         for _, unit, worker in reversed(claims):
-            if unit not in given and room[worker]:
+            if unit not in given and (room[worker] > 0 or (rest and not room[worker])):
                 given[unit] = worker
+                rest -= not room[worker]
                 room[worker] -= 1
     return dict(sorted(given.items()))
 

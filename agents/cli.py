@@ -15,6 +15,7 @@ from agents import commands
 from agents.settings import load_configuration
 from flowmetrics import __version__
 from flowmetrics.errors import FlowmetricsError
+from flowmetrics.publishing.publications import PUBLICATIONS
 
 P = ParamSpec("P")
 
@@ -197,10 +198,11 @@ def adopt(config: str | None) -> None:
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["docs"]))
+@click.argument("what", type=click.Choice([*PUBLICATIONS]))
+@_config
 @click.option("--check", is_flag=True, help="Write nothing; fail when a file is not what it would be.")
 @_told
-def generate(what: str, check: bool) -> None:
+def generate(what: str, config: str | None, check: bool) -> None:
     """Write what is derived from the catalogue, under the current directory.
 
     \b
@@ -208,7 +210,7 @@ def generate(what: str, check: bool) -> None:
       flowmetrics generate docs
       flowmetrics generate docs --check
     """
-    commands.generate(what, check)
+    commands.generate(what, load_configuration(config), check)
 
 
 @main.command()

@@ -12,9 +12,9 @@ from flowmetrics.settings import reference
 _GENERATED = "<!-- Made by `flowmetrics generate docs` from a declaration. Change that, not this. -->"
 
 
-def documents() -> Mapping[str, str]:
-    """Path under the project → text: a page for every KPI of the default configuration, an index, and every key."""
-    kpis = catalogue(Configuration())
+def documents(configuration: Configuration) -> Mapping[str, str]:
+    """Path under the project → text: a page for every KPI, an index, and every key of the configuration."""
+    kpis = catalogue(configuration)
     rows = [f"| [{kpi.name}]({kpi.name}.md) | {kpi.question} | `{kpi.metric}` |" for kpi in kpis]
     index = [_GENERATED, "# KPIs", "", "| KPI | question | metric |", "| --- | --- | --- |", *rows, ""]
     keys = [

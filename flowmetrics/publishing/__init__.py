@@ -1,0 +1,1 @@
+"""What is derived from the catalogue and written to files: `flowmetrics generate WHAT`."""

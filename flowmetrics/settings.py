@@ -1,6 +1,6 @@
 """The text of `flowmetrics.yaml` as a `Configuration`, and what follows from the table of its keys.
 
-All mistakes of a file are raised at once, each with its line. A section without keys, such as `http:` with everything
+All mistakes of a file are raised at once, each at its place. A section without keys, such as `http:` with everything
 below it commented out, says nothing.
 """
 
@@ -29,13 +29,15 @@ _JOURNEY: Final = "time_to_value."
 def read_settings(text: str, name: str) -> Configuration:
     """The configuration that a text says; `name` is the file's, for errors. What is not said is as by default.
 
-    Raises ConfigurationError with all mistakes, a line each: `name:line: sentence`, in the order of the file.
+    Raises ConfigurationError with all mistakes, each as `yaml_text.shown` has it, in the order of the file.
 
     >>> read_settings("windows: [1d, 2w]", "flowmetrics.yaml").windows_us[1] // 86_400_000_000
     14
     >>> read_settings("horizn: 90d", "flowmetrics.yaml")
     Traceback (most recent call last):
-    flowmetrics.errors.ConfigurationError: flowmetrics.yaml:1: "horizn" is no key of the file. Did you mean "horizon"?
+    flowmetrics.errors.ConfigurationError: flowmetrics.yaml:1:1: "horizn" is no key of the file. Did you mean "horizon"?
+        horizn: 90d
+        ^
     """
     root = root_spot(text, name)
     if root is None:

@@ -1,4 +1,4 @@
-"""A YAML text read node by node, so that each mistake is shown at its line, and all mistakes of a file at once.
+"""A YAML text read node by node, so that each mistake is shown at its place, and all mistakes of a file at once.
 
 Readers are functions of a `Spot`. One that cannot take its value raises WrongValueError; `Spot.attempt` notes it in the
 `Walk` and goes on. What was read is kept under its path (`http.listen`, `windows[2]`), for checks between keys.
@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final, TypeVar, cast
 
 import yaml
@@ -19,6 +20,8 @@ from flowmetrics.errors import ConfigurationError
 T = TypeVar("T")
 
 SHOWN_CHARACTERS_MAX: Final = 60
+LINE_CHARACTERS_MAX: Final = 100
+"""So much of a long line is shown around the place of a mistake."""
 _NULL: Final = "tag:yaml.org,2002:null"
 _NOT_TEXT: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _UNREADABLE: Final = "a number or an escape in it stands for nothing"
@@ -41,6 +44,23 @@ def quoted(text: str) -> str:
     return _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", json.dumps(cut, ensure_ascii=False))
 
 
+def shown(mark: yaml.Mark, name: str, sentence: str) -> str:
+    """A mistake at its place in a file: `name:line:column: sentence`, the line, and a caret under the place.
+
+    The sentence gets its full stop where it has none. A place without text shows no line.
+
+    >>> print(shown(yaml.Mark("", 3, 0, 3, "a: b: c", 3), "f.yaml", "write one colon"))
+    f.yaml:1:4: write one colon.
+        a: b: c
+           ^
+    """
+    stop = "" if sentence.endswith((".", "?")) else "."
+    lines = (mark.get_snippet(max_length=LINE_CHARACTERS_MAX) or "").expandtabs(1).split("\n")
+    told = [_NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", line) for line in lines if line.strip(" ^")]
+    caret = lines[-1:] if told else []
+    return "\n".join([f"{name}:{mark.line + 1}:{mark.column + 1}: {sentence}{stop}", *told, *caret])
+
+
 class Walk:
     """One reading of a file: the values found by path, the spots tried by path, and the mistakes."""
 
@@ -48,7 +68,7 @@ class Walk:
         self.name = name
         self.found: dict[str, object] = {}
         self.spots: dict[str, Spot] = {}
-        self._mistakes: list[tuple[int, str]] = []
+        self._mistakes: list[tuple[tuple[int, int], str]] = []
 
     def known(self, path: str, default: T) -> T | None:
         """What was read at a path; the default where nothing was said; None where it was wrong."""
@@ -56,14 +76,14 @@ class Walk:
 
     def mistake(self, spot: Spot, sentence: str) -> None:
         """Note a mistake; the sentence gets its full stop where it has none."""
-        stop = "" if sentence.endswith((".", "?")) else "."
-        self._mistakes.append((spot.line, f"{sentence}{stop}"))
+        mark = spot.node.start_mark
+        self._mistakes.append(((mark.line, mark.column), shown(mark, self.name, sentence)))
 
     def finish(self) -> None:
-        """Raise ConfigurationError with every mistake, one a line, in the order of the file, if there is any."""
+        """Raise ConfigurationError with every mistake, as `shown`, in the order of the file, if there is any."""
         if self._mistakes:
-            ordered = sorted(self._mistakes, key=lambda mistake: mistake[0])
-            raise ConfigurationError("\n".join(f"{self.name}:{line}: {sentence}" for line, sentence in ordered))
+            ordered = sorted(self._mistakes, key=itemgetter(0))
+            raise ConfigurationError("\n".join(mistake for _, mistake in ordered))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,23 +167,27 @@ class Spot:
 
 
 def root_spot(text: str, name: str) -> Spot | None:
-    """The top of a YAML text; None where it holds nothing. Raises ConfigurationError with the line where it breaks."""
+    """The top of a YAML text; None where it holds nothing. Raises ConfigurationError with the place where it breaks."""
     try:
         loader = yaml.SafeLoader(text)
     except yaml.reader.ReaderError as error:
-        raise _broken(name, text.count("\n", 0, error.position), error.reason) from None
+        raise _broken(_mark(text, error.position), name, error.reason) from None
     try:
         node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise _broken(name, mark.line if mark else loader.line, _reason(error)) from None
+        raise _broken(error.problem_mark or error.context_mark or loader.get_mark(), name, _reason(error)) from None
     except RecursionError:
-        raise _broken(name, loader.line, "it is nested too deeply") from None
+        raise _broken(loader.get_mark(), name, "it is nested too deeply") from None
     except (ValueError, OverflowError):  # from int() and chr() inside PyYAML
-        raise _broken(name, loader.line, _UNREADABLE) from None
+        raise _broken(loader.get_mark(), name, _UNREADABLE) from None
     finally:
         loader.dispose()
     return None if node is None else Spot(node, "", Walk(name))
+
+
+def _mark(text: str, position: int) -> yaml.Mark:
+    begin = text.rfind("\n", 0, position) + 1
+    return yaml.Mark("", position, text.count("\n", 0, position), position - begin, f"{text}\0", position)
 
 
 def _reason(error: yaml.MarkedYAMLError) -> str:
@@ -172,5 +196,5 @@ def _reason(error: yaml.MarkedYAMLError) -> str:
     return _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", ", ".join(" ".join(part.split()) for part in parts if part))
 
 
-def _broken(name: str, line: int, reason: str) -> ConfigurationError:
-    return ConfigurationError(f"{name}:{line + 1}: this is not YAML: {reason}.")
+def _broken(mark: yaml.Mark, name: str, reason: str) -> ConfigurationError:
+    return ConfigurationError(shown(mark, name, f"this is not YAML: {reason}"))

@@ -1,4 +1,4 @@
-"""YAML whose every value knows its line, so that a mistake can be shown where it is."""
+"""YAML whose every value knows its place, so that a mistake can be shown where it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 import yaml
 
 from flowmetrics.errors import ConfigurationError, nearest
-from flowmetrics.yaml_text import quoted, root_spot
+from flowmetrics.yaml_text import quoted, root_spot, shown
 
 _HALF: Final = re.compile("[\ud800-\udfff]")
 """What an escape such as \\uD83D stands for by itself: no text holds it."""
@@ -25,13 +25,14 @@ class Marked:
     node: yaml.Node
 
     def mistake(self, sentence: str) -> ConfigurationError:
-        """The error to raise: file and line, then the sentence, which gets its full stop where it has none.
+        """The error to raise: the place in the file, the sentence, and the line with a caret.
 
         >>> print(read_yaml("a: 1\\nb: 2", "map.yaml").entries({"a": "A", "b": "B"})["b"].mistake("B must be 3"))
-        map.yaml:2: B must be 3.
+        map.yaml:2:4: B must be 3.
+            b: 2
+               ^
         """
-        stop = "" if sentence.endswith((".", "?")) else "."
-        return ConfigurationError(f"{self.name}:{self.node.start_mark.line + 1}: {sentence}{stop}")
+        return ConfigurationError(shown(self.node.start_mark, self.name, sentence))
 
     def entries(self, known: Mapping[str, str], required: Collection[str] = ()) -> dict[str, Marked]:
         """The values of a mapping by key; `known` says what each key stands for.
@@ -107,8 +108,8 @@ class Marked:
 
 
 def read_yaml(text: str, name: str) -> Marked:
-    """The root of a YAML text. Raises ConfigurationError with the line where it breaks, also where it is empty."""
+    """The root of a YAML text. Raises ConfigurationError with the place where it breaks, also where it is empty."""
     root = root_spot(text, name)
     if root is None:
-        raise ConfigurationError(f"{name}:1: the file is empty.")
+        raise ConfigurationError(f"{name}:1:1: the file is empty.")
     return Marked(name, "the file", root.node)

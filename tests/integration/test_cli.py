@@ -184,7 +184,7 @@ def test_a_configuration_in_the_current_directory_is_used_and_its_mistakes_stop_
         ["import", "events.jsonl"],
         ["replay", "events.jsonl", "--at", NOON],
     ):
-        run(folder, *words).failed(2, 'flowmetrics.yaml:2: "horizn"', 'Did you mean "horizon"?')
+        run(folder, *words).failed(2, 'flowmetrics.yaml:2:1: "horizn"', 'Did you mean "horizon"?')
     (folder / "flowmetrics.yaml").write_text("windows: [2d]\n")
     finished = run(folder, "replay", "events.jsonl", "--at", NOON)
     assert values(finished, "flow_velocity_items", item_type="all", window="2d") == {NOON: 1}
@@ -295,7 +295,15 @@ def test_validate_names_every_mistake_of_every_file(folder: Path) -> None:
     (folder / "map.yaml").write_text(MAP.replace("flowmetrics.item.v1", "flowmetrics.itm.v1"))
     (folder / "bad.jsonl").write_bytes(lines(a_morning()[:1]) + b"nonsense\n" + lines([told("item", "noon", 9)]))
     finished = run(folder, "validate", "bad.yaml", "map.yaml", "bad.jsonl", "events.jsonl")
-    finished.failed(1, 'bad.yaml:1: "widnows"', "bad.yaml:2: ", "map.yaml:3", "flowmetrics.itm.v1")
+    finished.failed(
+        1,
+        'bad.yaml:1:1: "widnows"',
+        "bad.yaml:2:13: ",
+        "map.yaml:3:11",
+        "    widnows: [1d]",
+        "    ^",
+        "flowmetrics.itm.v1",
+    )
     finished.failed(1, "bad.jsonl: event 2: not_json", "bad.jsonl: event 3: ")
     assert "events.jsonl" not in finished.err
     assert finished.out == ""

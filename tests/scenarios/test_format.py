@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from places import mistakes_of
 from playing import Clock, InMemory, play
 from scenario import Send, read
 
@@ -50,7 +51,7 @@ steps:
 def test_a_mistake_is_told_with_its_line_and_what_would_be_right(text: str, sentence: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         read(text, "a.yaml")
-    assert sentence in str(raised.value)
+    assert sentence in mistakes_of(str(raised.value))[0].headline
 
 
 def test_an_event_in_one_line_is_the_event_of_the_contract() -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+from places import Mistake, mistakes_of
 
 from flowmetrics.errors import ConfigurationError
 from flowmetrics.settings import read_settings
@@ -21,6 +22,13 @@ events:
     sequence: ${seq}
     data: {item: "${id}", value_stream: shop, item_type: defect, state: "${attrs.state}", team: "${attrs.team}"}
 """
+
+
+def mistake_of(text: str, read: Callable[[str, str], object] = parse_mapping) -> Mistake:
+    with pytest.raises(ConfigurationError) as caught:
+        read(text, "map.yaml")
+    (mistake,) = mistakes_of(str(caught.value))
+    return mistake
 
 
 @pytest.mark.parametrize(
@@ -81,8 +89,13 @@ events:
 )
 def test_a_mistake_in_a_mapping_is_told_with_line_text_and_nearest_word(old: str, new: str, error: str) -> None:
     assert old in ITEM
-    with pytest.raises(ConfigurationError, match=error):
-        parse_mapping(ITEM.replace(old, new), "map.yaml")
+    assert re.match(error, mistake_of(ITEM.replace(old, new)).headline)
+
+
+def test_a_caret_stands_under_the_place_of_a_mistake_in_a_mapping() -> None:
+    assert mistake_of(ITEM.replace("sequence", "sequense")).pointed_at == "sequense: ${seq}"
+    assert mistake_of(ITEM.replace("iso", "isso")).pointed_at == "isso}"
+    assert mistake_of(ITEM.replace("source: shop", "source: [shop")).pointed_at == ": {from: at, format: iso}"
 
 
 @pytest.mark.parametrize("read", [parse_mapping, read_settings], ids=["a mapping", "the settings"])
@@ -99,8 +112,7 @@ def test_a_mistake_in_a_mapping_is_told_with_line_text_and_nearest_word(old: str
 def test_what_breaks_the_reader_of_yaml_itself_is_told_with_its_line(
     read: Callable[[str, str], object], text: str, line: int
 ) -> None:
-    with pytest.raises(ConfigurationError, match=rf"^odd\.yaml:{line}: this is not YAML: [^\n]+\.$"):
-        read(text, "odd.yaml")
+    assert re.fullmatch(rf"map\.yaml:{line}: this is not YAML: .+\.", mistake_of(text, read).headline)
 
 
 def test_a_constant_outside_a_closed_list_is_refused_with_the_nearest_word() -> None:
@@ -109,5 +121,5 @@ def test_a_constant_outside_a_closed_list_is_refused_with_the_nearest_word() -> 
         .replace("item: ", "request: ")
         .replace("item_type: defect", "party: agnet")
     )
-    with pytest.raises(ConfigurationError, match=r'data.party "agnet" must be one of agent, .* Did you mean "agent"\?'):
-        parse_mapping(re.sub(", team: .*}", "}", text), "map.yaml")
+    told = mistake_of(re.sub(", team: .*}", "}", text)).sentence
+    assert re.match(r'data.party "agnet" must be one of agent, .* Did you mean "agent"\?', told)

@@ -1,19 +1,24 @@
-"""How each mistake in `flowmetrics.yaml` is told: file, line, the offending text and what is right."""
+"""How each mistake in `flowmetrics.yaml` is told: file, line, column, the offending text, and what is right."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
+from places import Mistake, mistakes_of
 
 from flowmetrics.errors import ConfigurationError
 from flowmetrics.settings import read_settings
 
 
-def mistakes(text: str) -> list[str]:
+def places(text: str) -> list[Mistake]:
     with pytest.raises(ConfigurationError) as caught:
         read_settings(text, "flowmetrics.yaml")
-    return str(caught.value).split("\n")
+    return mistakes_of(str(caught.value))
+
+
+def mistakes(text: str) -> list[str]:
+    return [mistake.headline for mistake in places(text)]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +163,35 @@ def test_all_mistakes_of_a_file_are_told_at_once_in_the_order_of_its_lines() -> 
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "column", "pointed_at"),
+    [
+        ("widnows: [1d]", 1, 1, "widnows: [1d]"),
+        ("windows: [1d, 7]", 1, 15, "7]"),
+        ("http:\n    lisen: x", 2, 5, "lisen: x"),
+        ("surveys: {a: {scale: [5, 1]}}", 1, 22, "[5, 1]}}"),
+        ("# Größe\nkpis: [ñps, flow_tme]", 2, 8, "ñps, flow_tme]"),
+        ("a: b: c", 1, 5, ": c"),
+        ("a: 1\nb: \x01", 2, 4, "�"),
+        ("a:\t[\t1", 1, 3, " [ 1"),
+    ],
+)
+def test_a_caret_stands_under_the_place_of_a_mistake(text: str, line: int, column: int, pointed_at: str) -> None:
+    mistake = places(text)[0]
+    assert (mistake.line, mistake.column, mistake.pointed_at) == (line, column, pointed_at)
+
+
+def test_mistakes_in_one_line_are_told_from_left_to_right() -> None:
+    assert [mistake.column for mistake in places("horizon: soon\nkpis: [nope_a, nps, nope_b]")] == [10, 8, 21]
+
+
+def test_a_long_line_is_cut_around_the_place_of_its_mistake() -> None:
+    windows = ", ".join(f"{n}d" for n in range(1, 300))
+    (mistake,) = places(f"windows: [{windows}, 7x, 400d]")
+    assert mistake.pointed_at.startswith("7x, 400d]")
+    assert len(mistake.shown[0]) < 120
+
+
 def test_a_value_that_is_wrong_by_itself_is_not_held_against_others() -> None:
     assert len(mistakes("resolution: 7m\nwindows: [7m]")) == 1
     assert len(mistakes("horizon: soon\nwindows: [500d]")) == 1
@@ -165,5 +199,5 @@ def test_a_value_that_is_wrong_by_itself_is_not_held_against_others() -> None:
 
 
 def test_a_long_offending_text_is_cut() -> None:
-    (mistake,) = mistakes(f"timezone: {'x' * 5000}")
-    assert len(mistake) < 200
+    (mistake,) = places(f"timezone: {'x' * 5000}")
+    assert len(mistake.headline) + len(mistake.shown[0]) < 320

@@ -12,6 +12,7 @@ import yaml
 from contract import CONTRACT
 from hypothesis import given
 from hypothesis import strategies as st
+from places import mistakes_of
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError
@@ -142,7 +143,7 @@ def read_or_refuse(text: str) -> Configuration | None:
         return read(text)
     except ConfigurationError as error:
         told = str(error)
-    assert all(re.match(r"flowmetrics.yaml:[1-9][0-9]*: .", line) for line in told.split("\n"))
+    assert all(mistake.file == "flowmetrics.yaml" for mistake in mistakes_of(told))
     assert told.encode()
     return None
 

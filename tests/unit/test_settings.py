@@ -256,7 +256,7 @@ def test_without_a_path_the_file_of_the_directory_is_read_if_there_is_one(
     (tmp_path / "flowmetrics.yaml").write_text("resolution: 1s")
     assert load_configuration(None).resolution_us == SECOND_US
     (tmp_path / "flowmetrics.yaml").write_text("resolutin: 1s")
-    with pytest.raises(ConfigurationError, match=r"flowmetrics\.yaml:1: .*resolution"):
+    with pytest.raises(ConfigurationError, match=r"flowmetrics\.yaml:1:1: .*resolution"):
         load_configuration(None)
 
 

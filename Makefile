@@ -36,6 +36,7 @@ check: $(VENV)/test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/flowmetrics generate docs --check
+	$(BIN)/flowmetrics generate rules --check
 
 simulate: $(VENV)/test
 	$(BIN)/python -m tests.simulation.run $(SEEDS)

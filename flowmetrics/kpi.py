@@ -77,12 +77,47 @@ class Companion:
     of: Callable[[Point], float | None]
 
 
+class Severity(enum.Enum):
+    """Whom an alert reaches: somebody now, a queue, a dashboard, or nobody (it proves that alerting works)."""
+
+    PAGE = "page"
+    TICKET = "ticket"
+    INFO = "info"
+    NONE = "none"
+
+
+class Noise(enum.Enum):
+    """How chance is told from change, besides the spread of the same time in former weeks."""
+
+    BOUNDS = "bounds"
+    """The 95 % bounds of now and of then do not meet."""
+    COUNTING = "counting"
+    """The value is a count: three standard deviations of the difference of two counts."""
+    SPREAD = "spread"
+    """Nothing else is known."""
+
+
 @dataclass(frozen=True, slots=True)
 class DriftAlert:
-    """Page when the KPI moves in its bad direction by more than `minimum` (relative), with `samples_min` under it."""
+    """Tell somebody when the KPI moves in its bad direction, against the same time one to four weeks ago.
+
+    It must move by `minimum`, by three spreads of the former weeks (a spread is `spread_min` or more), and beyond what
+    `noise` explains, with `samples_min` of the KPI under it. `minimum` and `spread_min` are shares of the baseline, or
+    with `points` in the unit of the KPI: a score may be zero or negative. Of several windows and percentiles the alert
+    reads those nearest to `window` and `percentile`, of labels with a total the total, and of others what `only` says,
+    else each value. It must last for `hold`, a Prometheus duration.
+    """
 
     next_step: str
     minimum: float = 0.2
+    noise: Noise = Noise.BOUNDS
+    severity: Severity = Severity.TICKET
+    points: bool = False
+    spread_min: float = 0.05
+    window: str = "7d"
+    percentile: int = 85
+    only: tuple[tuple[str, str], ...] = ()
+    hold: str = "2h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +176,11 @@ class Kpi:
         """The full name of the metric."""
         suffix = self.unit.value if self.suffix is None else self.suffix
         return f"flowmetrics_{self.name}_{suffix}" if suffix else f"flowmetrics_{self.name}"
+
+    @property
+    def words(self) -> str:
+        """The name as it begins the names of its alerts: FlowTime, Nps."""
+        return "".join(part.capitalize() for part in self.name.split("_"))
 
 
 NORMAL_95: Final = 1.959963984540054

@@ -14,7 +14,19 @@ from typing import Final
 from flowmetrics.entities.customer import CUSTOMER, DAYS, RECENCY, CustomerStory
 from flowmetrics.entities.slots import slot_end
 from flowmetrics.entity import Place
-from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit, ratio_point
+from flowmetrics.kpi import (
+    Better,
+    DriftAlert,
+    Example,
+    Kpi,
+    Measure,
+    NoAlert,
+    Noise,
+    Point,
+    Severity,
+    Unit,
+    ratio_point,
+)
 from flowmetrics.readings import count_per_window
 from flowmetrics.view import View
 
@@ -80,7 +92,12 @@ ACTIVITY_KPIS: Final = (
         labels=("window",),
         measures=(ACTIVE,),
         reading=count_per_window(ACTIVE, total=None),
-        alert=DriftAlert("Compare with the same weekday; look at releases and incidents since it fell."),
+        alert=DriftAlert(
+            "Compare with the same weekday; look at releases and incidents since it fell.",
+            noise=Noise.COUNTING,
+            severity=Severity.PAGE,
+            window="1d",
+        ),
         example=Example(
             "Ann and Bob were active within a day; the crawler is a bot.",
             _VISITS,

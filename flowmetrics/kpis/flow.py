@@ -16,7 +16,19 @@ from flowmetrics.configuration import ALL, ITEM_TYPES, FlowState
 from flowmetrics.entities.work_item import WORK_ITEM, ItemStory
 from flowmetrics.entity import Place
 from flowmetrics.instants import SECOND_US
-from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit, ratio_point
+from flowmetrics.kpi import (
+    Better,
+    DriftAlert,
+    Example,
+    Kpi,
+    Measure,
+    NoAlert,
+    Noise,
+    Point,
+    Severity,
+    Unit,
+    ratio_point,
+)
 from flowmetrics.readings import count_per_window, declared_labels, level, percentiles_per_window
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import Ranked, duration_bin
@@ -137,7 +149,10 @@ FLOW_KPIS: Final = (
         labels=("item_type", "window", "percentile"),
         measures=(FLOW_TIME,),
         reading=percentiles_per_window(FLOW_TIME),
-        alert=DriftAlert("Look which state the items done last waited in; `flowmetrics explain item KEY` shows it."),
+        alert=DriftAlert(
+            "Look which state the items done last waited in; `flowmetrics explain item KEY` shows it.",
+            severity=Severity.PAGE,
+        ),
         example=Example(
             "Committed at nine and done at noon: three hours, whatever it waited in the backlog.",
             _ONE_ITEM,
@@ -155,7 +170,9 @@ FLOW_KPIS: Final = (
         labels=("item_type", "window"),
         measures=(DONE,),
         reading=count_per_window(DONE),
-        alert=DriftAlert("Look whether load grew as well: then work is stuck; if not, less work came in.", 0.3),
+        alert=DriftAlert(
+            "Look whether load grew as well: then work is stuck; if not, less work came in.", 0.3, Noise.COUNTING
+        ),
         example=Example(
             "Two items are done, one of them a defect; the third is still in progress.",
             _THREE_ITEMS,
@@ -177,7 +194,7 @@ FLOW_KPIS: Final = (
         labels=("item_type", "window"),
         measures=(ACTIVE_SUM, CLOCK_SUM, FLOW_TIME),
         reading=_read_efficiency,
-        alert=DriftAlert("Look at flow_load by state: the queue that grew is where the time goes."),
+        alert=DriftAlert("Look at flow_load by state: the queue that grew is where the time goes.", noise=Noise.SPREAD),
         example=Example(
             "One hour of work in three hours of flow time.",
             _ONE_ITEM,
@@ -195,7 +212,9 @@ FLOW_KPIS: Final = (
         labels=("item_type", "state"),
         measures=(LOAD, DONE),
         reading=_read_load,
-        alert=DriftAlert("Finish before starting: look at the oldest items in the state that grew.", 0.3),
+        alert=DriftAlert(
+            "Finish before starting: look at the oldest items in the state that grew.", 0.3, Noise.COUNTING
+        ),
         example=Example(
             "One defect is in progress.",
             _THREE_ITEMS,
@@ -234,7 +253,9 @@ FLOW_KPIS: Final = (
         labels=("item_type", "percentile"),
         measures=(LOAD,),
         reading=_read_age,
-        alert=DriftAlert("Look at the oldest items first; age shows trouble before flow time does."),
+        alert=DriftAlert(
+            "Look at the oldest items first; age shows trouble before flow time does.", noise=Noise.SPREAD
+        ),
         example=Example(
             "In progress for two hours; an age is exact to half a pane, here two and a half minutes.",
             _THREE_ITEMS,
@@ -254,7 +275,7 @@ FLOW_KPIS: Final = (
         labels=("item_type", "window"),
         measures=(REOPENED,),
         reading=count_per_window(REOPENED),
-        alert=DriftAlert("Look at what was released before the reopens began.", 0.5),
+        alert=DriftAlert("Look at what was released before the reopens began.", 0.5, Noise.COUNTING),
         example=Example(
             "Done at noon, in progress again at one.",
             (*_ONE_ITEM, ("2025-03-01T13:00:00Z", 'item item=A-1 value_stream=shop state="In Progress"')),

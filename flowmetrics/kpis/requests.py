@@ -8,7 +8,7 @@ from typing import Final
 from flowmetrics.configuration import ALL, label_of
 from flowmetrics.entities.request import REQUEST, RequestStory, Resolution
 from flowmetrics.entity import Place
-from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit
+from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Noise, Point, Severity, Unit
 from flowmetrics.readings import count_per_window, declared_labels, level, percentiles_per_window
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import duration_bin
@@ -93,7 +93,11 @@ REQUEST_KPIS: Final = (
         labels=("channel", "kind", "window", "percentile"),
         measures=(FIRST, FULL),
         reading=_read_resolution,
-        alert=DriftAlert("Look at requests_open by channel; if it grew too, the desk is short of hands."),
+        alert=DriftAlert(
+            "Look at requests_open by channel; if it grew too, the desk is short of hands.",
+            severity=Severity.PAGE,
+            only=(("kind", "full"),),
+        ),
         example=Example(
             "Solved after two hours, opened again, solved for good after four.",
             _TICKET,
@@ -117,7 +121,7 @@ REQUEST_KPIS: Final = (
         labels=("channel",),
         measures=(OPEN, RESOLVED),
         reading=_read_open,
-        alert=DriftAlert("Look which channel grew, and whether requests_resolved fell with it.", 0.3),
+        alert=DriftAlert("Look which channel grew, and whether requests_resolved fell with it.", 0.3, Noise.COUNTING),
         example=Example(
             "One request is open, by phone; the one by email is solved.",
             _TICKET,
@@ -140,7 +144,9 @@ REQUEST_KPIS: Final = (
         labels=("channel", "window"),
         measures=(RESOLVED,),
         reading=count_per_window(RESOLVED),
-        alert=DriftAlert("Look whether fewer requests came in; if not, look at the oldest open ones.", 0.3),
+        alert=DriftAlert(
+            "Look whether fewer requests came in; if not, look at the oldest open ones.", 0.3, Noise.COUNTING
+        ),
         example=Example(
             "Solved twice, but only the latest solution counts.",
             _TICKET,

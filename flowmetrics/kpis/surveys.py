@@ -23,6 +23,7 @@ from flowmetrics.kpi import (
     Kpi,
     Measure,
     Point,
+    Severity,
     Unit,
     wilson,
 )
@@ -112,10 +113,13 @@ def survey_kpis(surveys: Mapping[str, Survey]) -> tuple[Kpi, ...]:
 def _survey_kpi(name: str, survey: Survey) -> Kpi:
     if survey.top is not None:
         score, unit, what = top_box, Unit.RATIO, f"Share of answers in the best {survey.top} of the scale"
+        points = 0.08
     elif survey.better is not None:
         score, unit, what = mean_score, Unit.SCORE, "Mean answer"
+        points = 0.06 * (survey.high - survey.low)
     else:
         score, unit, what = net_promoter, Unit.SCORE, "Promoters less detractors, from -100 to 100,"
+        points = 8.0
     measure = Measure(
         f"survey_{name}", CUSTOMER, ("touchpoint", "segment"), partial(_voices, name, survey.low), ANSWERS
     )
@@ -130,7 +134,14 @@ def _survey_kpi(name: str, survey: Survey) -> Kpi:
         labels=("touchpoint", "segment", "window"),
         measures=(measure,),
         reading=partial(_read, measure, score, survey),
-        alert=DriftAlert("Look which touchpoint and segment moved, and what was released before.", 0.1),
+        alert=DriftAlert(
+            "Look which touchpoint and segment moved, and what was released before.",
+            points,
+            severity=Severity.PAGE,
+            points=True,
+            spread_min=points / 4,
+            hold="6h",
+        ),
         example=_example(name, survey, metric, score),
         companions=(
             Companion(f"{metric}_lower", f"Lower 95 % bound of {metric}.", lambda p: p.lower),

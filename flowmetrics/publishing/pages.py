@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from flowmetrics.configuration import Configuration
 from flowmetrics.kpi import DriftAlert, Kpi
 from flowmetrics.kpis import catalogue
+from flowmetrics.publishing.rules_cells import minimum_text
 from flowmetrics.settings import reference
 
 _GENERATED = "<!-- Made by `flowmetrics generate docs` from a declaration. Change that, not this. -->"
@@ -37,7 +38,7 @@ def _page(kpi: Kpi) -> list[str]:
     labels = ", ".join(f"`{label}`" for label in ("value_stream", *kpi.labels))
     alert = kpi.alert
     paging = (
-        [f"It pages when it drifts by {alert.minimum:.0%} the wrong way. Next step: {alert.next_step}"]
+        [f"It tells when it drifts by {minimum_text(kpi, alert)} the wrong way. Next step: {alert.next_step}"]
         if isinstance(alert, DriftAlert)
         else [f"It pages nobody. {alert.why}"]
     )

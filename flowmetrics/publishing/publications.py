@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.publishing import pages
+from flowmetrics.publishing import pages, rules
 
 
 class Publication(NamedTuple):
@@ -22,5 +22,6 @@ class Publication(NamedTuple):
 
 PUBLICATIONS: Final[Mapping[str, Publication]] = {
     "docs": Publication(pages.documents, ("docs/kpis",)),
+    "rules": Publication(rules.documents, ("deploy/prometheus/rules",)),
 }
 """The words that `flowmetrics generate` takes."""

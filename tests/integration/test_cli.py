@@ -128,8 +128,8 @@ WRONG_USE: dict[str, tuple[list[str], str]] = {
     "explain without a key": (["explain", "item"], "Missing argument 'KEY'"),
     "validate without a file": (["validate"], "name a file to check"),
     "validate of a directory": (["validate", "events.jsonl", "full"], "full is a directory; name the files in it."),
-    "generate of nothing": (["generate"], "Missing argument '{docs}'"),
-    "generate of something unknown": (["generate", "poems"], "'poems' is not 'docs'"),
+    "generate of nothing": (["generate"], "Missing argument '{docs|"),
+    "generate of something unknown": (["generate", "poems"], "'poems' is not one of 'docs', "),
     **{f"no such option of {name}": ([name, "--fast"], "No such option: --fast") for name in COMMANDS},
 }
 

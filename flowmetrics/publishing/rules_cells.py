@@ -1,0 +1,110 @@
+"""Which alert a KPI has under a configuration, and which of its series that alert reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from flowmetrics.configuration import ALL, Configuration
+from flowmetrics.instants import duration_text, duration_us
+from flowmetrics.kpi import Better, DriftAlert, Kpi, Noise, Unit
+from flowmetrics.kpis import selected
+
+TOTALS: Final = frozenset({"item_type", "channel", "segment", "touchpoint"})
+"""Labels over which every KPI also gives the total."""
+
+SAMPLED: Final = frozenset({Noise.BOUNDS, Noise.SPREAD})
+"""Where too few samples make a value worthless; a count is exact, and what it is compared with must be large enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A KPI that has an alert, and what follows from its declaration and the configuration."""
+
+    kpi: Kpi
+    declared: DriftAlert
+    owner: str
+    samples_min: int
+    cells: Mapping[str, str]
+    """Label → value of the series that the alert reads, besides `kpi`; a label that is not here has each value."""
+
+    @property
+    def name(self) -> str:
+        """The name of the alert."""
+        return f"{self.kpi.words}{'ScoreDrop' if self.declared.points else 'Drift'}"
+
+    @property
+    def rises(self) -> bool:
+        """Whether the bad direction is up."""
+        return self.kpi.better is Better.LOWER
+
+    @property
+    def counted(self) -> bool:
+        """Whether the value is a count."""
+        return self.declared.noise is Noise.COUNTING
+
+    @property
+    def selector(self) -> str:
+        """The matchers of the series that the alert reads."""
+        return matchers({"kpi": self.kpi.name, **self.cells})
+
+
+def watched(configuration: Configuration) -> tuple[Watched, ...]:
+    """Every KPI with an alert, in the order of the catalogue.
+
+    >>> first = watched(Configuration())[0]
+    >>> first.name, first.selector
+    ('FlowTimeDrift', 'kpi="flow_time",item_type="all",window="7d",percentile="p85"')
+    """
+    return tuple(
+        Watched(kpi, kpi.alert, "flowmetrics", kpi.samples_min, _cells(kpi, kpi.alert, configuration))
+        for kpi in selected(configuration)
+        if isinstance(kpi.alert, DriftAlert)
+    )
+
+
+def own_labels(configuration: Configuration) -> tuple[str, ...]:
+    """Every label that some KPI has of its own, sorted."""
+    return tuple(sorted({label for kpi in selected(configuration) for label in kpi.labels}))
+
+
+def windows(configuration: Configuration) -> tuple[str, ...]:
+    """The configured windows as label values, the shortest first."""
+    return tuple(duration_text(us) for us in sorted(configuration.windows_us))
+
+
+def matchers(values: Mapping[str, str]) -> str:
+    """Label matchers in the order in which they are given."""
+    return ",".join(f'{label}="{value}"' for label, value in values.items())
+
+
+def minimum_text(kpi: Kpi, alert: DriftAlert) -> str:
+    """The least change that counts, as people say it.
+
+    >>> from flowmetrics.kpis import catalogue
+    >>> [minimum_text(k, k.alert) for k in catalogue(Configuration()) if k.name in ("flow_time", "nps", "csat")]
+    ['20 %', '8 points', '8 percentage points']
+    """
+    if not alert.points:
+        return f"{alert.minimum * 100:g} %"
+    if kpi.unit is Unit.RATIO:
+        return f"{alert.minimum * 100:g} percentage points"
+    return f"{alert.minimum:g} points"
+
+
+def _cells(kpi: Kpi, alert: DriftAlert, configuration: Configuration) -> dict[str, str]:
+    percentile = min(sorted(configuration.percentiles), key=lambda p: abs(p - alert.percentile))
+    known = {
+        "window": _window(alert.window, configuration.windows_us),
+        "percentile": f"p{percentile}",
+        **dict.fromkeys(TOTALS, ALL),
+        **dict(alert.only),
+    }
+    return {label: known[label] for label in kpi.labels if label in known}
+
+
+def _window(wanted: str, windows_us: Sequence[int]) -> str:
+    """The longest window up to the wanted one, so that weeks do not overlap; else the shortest there is."""
+    wanted_us = duration_us(wanted)
+    return duration_text(max((us for us in windows_us if us <= wanted_us), default=min(windows_us)))

@@ -1,0 +1,217 @@
+"""The recording rules: every KPI in one shape, gated for trust, compared with the same time of former weeks.
+
+A level reads only levels before it, and their past, so that history can be computed one level after another:
+
+    value, lower, upper, samples, known   the uniform layer without the labels of workers
+    covered                               whether a window is full: the KPI was known a window ago
+    trusted                               what alerts read: enough samples, window covered, engine ready
+    same_time                             the trusted value one to four weeks ago
+    baseline, baseline_weeks              the median of those, and how many there are
+    baseline_spread                       how far they lie from each other
+    margin                                by how much a value must leave the baseline, by reason
+    band_low, band_high                   the value at which the alert fires
+
+Labels that Prometheus or its operator adds for the whole of a target, such as a cluster, stay: nothing is joined by a
+list of labels that are kept, only by one of labels that are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from flowmetrics.configuration import Configuration
+from flowmetrics.instants import SECOND_US, duration_us
+from flowmetrics.kpi import Noise
+from flowmetrics.publishing.rules_cells import SAMPLED, Watched, own_labels, watched, windows
+from flowmetrics.publishing.rules_form import Recording, RuleGroup
+
+WORKER: Final = ("instance", "pod", "job", "container", "endpoint", "node", "worker")
+"""Labels that tell one worker from another: a rename of a pod must not break what is compared over weeks."""
+
+WITHOUT_WORKER: Final = f"without ({', '.join(WORKER)})"
+
+WEEKS: Final = (1, 2, 3, 4)
+WEEKS_MIN: Final = 3
+"""How many former weeks a baseline takes before anybody is told."""
+
+SPREADS: Final = 3
+"""How many spreads away from the baseline a change begins."""
+
+BRIDGED: Final = "1h"
+"""For how long an alert goes by what was last known, so that a restart or a failed scrape resets nothing."""
+
+_NEARBY: Final = "2h"
+_WINDOWLESS: Final = "7d"
+"""How long a KPI without windows, such as a level, must be known: what was there before it began arrives meanwhile."""
+
+MAD_TO_DEVIATION: Final = 1.4826
+"""The standard deviation of a normal distribution over its median absolute deviation."""
+
+
+def recording_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
+    """One group for each level, in the order in which they must be computed."""
+    kpis = watched(configuration)
+    levels: dict[str, Sequence[Recording]] = {
+        "value": _uniform(configuration),
+        "covered": _covered(configuration),
+        "trusted": _trusted(kpis, configuration),
+        "same_time": _same_time(),
+        "baseline": _baseline(),
+        "baseline_spread": [_spread(each) for each in kpis],
+        "margin": _margins(kpis),
+        "band": [_band(each) for each in kpis],
+    }
+    return tuple(RuleGroup(f"flowmetrics-{n}-{name}", rules) for n, (name, rules) in enumerate(levels.items(), 1))
+
+
+def _uniform(configuration: Configuration) -> list[Recording]:
+    copied = [
+        Recording(f"flowmetrics:kpi:{name}", f"max {WITHOUT_WORKER} (flowmetrics_kpi_{name})")
+        for name in ("value", "lower", "upper", "samples")
+    ]
+    dropped = ", ".join((*WORKER, *own_labels(configuration)))
+    return [*copied, Recording("flowmetrics:kpi:known", f"count without ({dropped}) (flowmetrics_kpi_samples)")]
+
+
+def _covered(configuration: Configuration) -> list[Recording]:
+    """Known a window ago, or a day before that, should Prometheus have had a gap just then."""
+
+    def covered(window: str) -> str:
+        seconds = duration_us(window) // SECOND_US
+        known = [f"max_over_time(flowmetrics:kpi:known[{_NEARBY}] offset {s}s)" for s in (seconds, seconds + 86400)]
+        return "\nor ".join(known)
+
+    named = [Recording("flowmetrics:kpi:covered", covered(w), {"window": w}) for w in windows(configuration)]
+    return [*named, Recording("flowmetrics:kpi:covered", covered(_WINDOWLESS))]
+
+
+def _trusted(kpis: Sequence[Watched], configuration: Configuration) -> list[Recording]:
+    others = ", ".join(label for label in own_labels(configuration) if label != "window")
+    values = [
+        Recording(
+            "flowmetrics:kpi:trusted",
+            f"max {WITHOUT_WORKER} (\n"
+            f"  flowmetrics_kpi_value{{{each.selector}}}\n"
+            f"{_enough(each)}"
+            "  and on (instance, job) flowmetrics_engine_ready == 1\n"
+            ")\n"
+            f'and ignoring ({others}) flowmetrics:kpi:covered{{kpi="{each.kpi.name}"}}',
+            {"kpi": each.kpi.name},
+        )
+        for each in kpis
+    ]
+    bounds = [
+        Recording(f"flowmetrics:kpi:trusted_{side}", f"flowmetrics:kpi:{side} and flowmetrics:kpi:trusted")
+        for side in ("lower", "upper")
+    ]
+    return [*values, *bounds]
+
+
+def _enough(each: Watched) -> str:
+    return f"  and flowmetrics_kpi_sufficient{{{each.selector}}} == 1\n" if each.declared.noise in SAMPLED else ""
+
+
+def _same_time() -> list[Recording]:
+    """The median over an hour before and after, so that a gap does not matter."""
+    return [
+        Recording(
+            f"flowmetrics:kpi:same_time{side}",
+            f"quantile_over_time(0.5, flowmetrics:kpi:trusted{side}[{_NEARBY}] offset {week * 168 - 1}h)",
+            {"weeks_ago": str(week)},
+        )
+        for side in ("", "_lower", "_upper")
+        for week in WEEKS
+    ]
+
+
+def _baseline() -> list[Recording]:
+    medians = [
+        Recording(
+            f"flowmetrics:kpi:baseline{side}",
+            f"quantile without (weeks_ago) (0.5, flowmetrics:kpi:same_time{side})",
+        )
+        for side in ("", "_lower", "_upper")
+    ]
+    weeks = Recording("flowmetrics:kpi:baseline_weeks", "count without (weeks_ago) (flowmetrics:kpi:same_time)")
+    return [*medians, weeks]
+
+
+def _spread(each: Watched) -> Recording:
+    """The median absolute deviation as a standard deviation; of four weeks it is jumpy, so it has a least value."""
+    of = f'{{kpi="{each.kpi.name}"}}'
+    deviation = (
+        f"{MAD_TO_DEVIATION} * quantile without (weeks_ago) (0.5, abs(\n"
+        f"  flowmetrics:kpi:same_time{of} - ignoring (weeks_ago) group_left () flowmetrics:kpi:baseline\n"
+        "))"
+    )
+    least = _share_of_baseline(each, each.declared.spread_min)
+    return Recording("flowmetrics:kpi:baseline_spread", f"{deviation} > {least}\nor {least}", {"kpi": each.kpi.name})
+
+
+def _share_of_baseline(each: Watched, amount: float) -> str:
+    """An amount in the unit of the KPI, or a share of its baseline; for each series that has a baseline."""
+    baseline = f'flowmetrics:kpi:baseline{{kpi="{each.kpi.name}"}}'
+    return f"0 * {baseline} + {amount:g}" if each.declared.points else f"{amount:g} * abs({baseline})"
+
+
+def _margins(kpis: Sequence[Watched]) -> list[Recording]:
+    """How far from the baseline a change begins, in the unit of the KPI, by the reason for it."""
+    spread = Recording("flowmetrics:kpi:margin", f"{SPREADS} * flowmetrics:kpi:baseline_spread", {"reason": "spread"})
+    minimum = [_margin(each, "minimum", _share_of_baseline(each, each.declared.minimum)) for each in kpis]
+    noise = [
+        _margin(each, each.declared.noise.value, by_noise[each.rises](each.kpi.name))
+        for each in kpis
+        if (by_noise := _NOISE.get(each.declared.noise))
+    ]
+    return [spread, *minimum, *noise]
+
+
+def _margin(each: Watched, reason: str, expr: str) -> Recording:
+    return Recording("flowmetrics:kpi:margin", expr, {"kpi": each.kpi.name, "reason": reason})
+
+
+def _above_bounds(kpi: str) -> str:
+    return (
+        f'(flowmetrics:kpi:baseline_upper{{kpi="{kpi}"}} - flowmetrics:kpi:baseline)\n'
+        "+ (flowmetrics:kpi:trusted - flowmetrics:kpi:trusted_lower)"
+    )
+
+
+def _below_bounds(kpi: str) -> str:
+    return (
+        f'(flowmetrics:kpi:baseline{{kpi="{kpi}"}} - flowmetrics:kpi:baseline_lower)\n'
+        "+ (flowmetrics:kpi:trusted_upper - flowmetrics:kpi:trusted)"
+    )
+
+
+# Two counts a and b differ by chance while (a - b)² < 9 (a + b), because the variance of a count is about itself;
+# solved for the distance of b from a.
+def _above_count(kpi: str) -> str:
+    return f'4.5 + 3 * sqrt(2 * flowmetrics:kpi:baseline{{kpi="{kpi}"}} + 2.25)'
+
+
+def _below_count(kpi: str) -> str:
+    return f'3 * sqrt(2 * flowmetrics:kpi:baseline{{kpi="{kpi}"}} + 2.25) - 4.5'
+
+
+_NOISE: Final[Mapping[Noise, Mapping[bool, Callable[[str], str]]]] = {
+    Noise.BOUNDS: {True: _above_bounds, False: _below_bounds},
+    Noise.COUNTING: {True: _above_count, False: _below_count},
+}
+"""The margin that noise takes, by whether the bad direction is up."""
+
+
+def _band(each: Watched) -> Recording:
+    """The value at which the alert fires; a count also needs the sample floor under the larger of now and then."""
+    of = f'{{kpi="{each.kpi.name}"}}'
+    sign, side = ("+", "high") if each.rises else ("-", "low")
+    limit = f"flowmetrics:kpi:baseline{of} {sign} max without (reason) (flowmetrics:kpi:margin)"
+    gates = [f"and flowmetrics:kpi:baseline_weeks >= {WEEKS_MIN}"]
+    if each.counted and each.rises:
+        limit = f"clamp_min({limit}, {each.samples_min})"
+    elif each.counted:
+        gates.append(f"and flowmetrics:kpi:baseline >= {each.samples_min}")
+    elif each.declared.noise is Noise.BOUNDS:
+        gates.append('and ignoring (reason) flowmetrics:kpi:margin{reason="bounds"}')
+    return Recording(f"flowmetrics:kpi:band_{side}", "\n".join([limit, *gates]), {"kpi": each.kpi.name})

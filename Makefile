@@ -11,14 +11,16 @@ EVENTS ?= 1000000
 WORKERS ?= 1
 KPIS ?= flow
 BIN := $(VENV)/bin
+CHECKERS := .venv-deploy
 SOURCES := flowmetrics agents tests benchmarks
 
-.PHONY: help demo test check simulate chaos bench lock format clean
+.PHONY: help demo test check check-deploy simulate chaos bench lock format clean
 
 help:
 	@echo "make demo      a simulated company on http://localhost:8080; LISTEN=HOST:PORT for another place"
 	@echo "make test      every check and every test"
 	@echo "make check     formatting, types, import contracts, freshness of generated files"
+	@echo "make check-deploy  image, compose, chart, Prometheus, Alertmanager and systemd, as far as this machine can"
 	@echo "make simulate  SEEDS=n  the simulator at any length"
 	@echo "make chaos     KILLS=n STOPS=n SEED=s  faults on a real Kafka"
 	@echo "make bench     ENGINES=\"flowmetrics flink\" EVENTS=n WORKERS=n KPIS=all  flow-1 side by side with other engines"
@@ -27,7 +29,7 @@ help:
 demo: $(VENV)/run
 	$(BIN)/flowmetrics demo --listen $(LISTEN)
 
-test: check
+test: check $(CHECKERS)/installed
 	$(BIN)/python -m pytest
 
 check: $(VENV)/test
@@ -37,6 +39,10 @@ check: $(VENV)/test
 	$(BIN)/lint-imports
 	$(BIN)/flowmetrics generate docs --check
 	$(BIN)/flowmetrics generate rules --check
+	$(BIN)/flowmetrics generate chart --check
+
+check-deploy: $(VENV)/test $(CHECKERS)/installed
+	$(BIN)/python -m pytest tests/deploy
 
 simulate: $(VENV)/test
 	$(BIN)/python -m tests.simulation.run $(SEEDS)
@@ -53,15 +59,18 @@ format: $(VENV)/test
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/flowmetrics generate docs
 
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
 lock: $(VENV)/test
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  pyproject.toml -o requirements.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --extra test --extra kafka pyproject.toml -o requirements-test.lock
+	$(COMPILE) pyproject.toml -o requirements.lock
+	$(COMPILE) --extra kafka pyproject.toml -o requirements-kafka.lock
+	$(COMPILE) --extra test --extra kafka pyproject.toml -o requirements-test.lock
+	$(COMPILE) --group build -o requirements-build.lock
+	$(COMPILE) --group deploy -o requirements-deploy.lock
 
 clean:
-	rm -rf $(VENV) .bench .kafka .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(CHECKERS) .bench .kafka .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp for each set of packages, renewed when the lock file changes.
 $(VENV)/bin/python:
@@ -76,4 +85,9 @@ $(VENV)/run: $(VENV)/bin/python requirements.lock pyproject.toml
 $(VENV)/test: $(VENV)/bin/python requirements-test.lock pyproject.toml
 	$(BIN)/pip install --quiet --require-hashes -r requirements-test.lock
 	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+$(CHECKERS)/installed: requirements-deploy.lock
+	$(PYTHON) -m venv $(CHECKERS)
+	$(CHECKERS)/bin/pip install --quiet --require-hashes -r requirements-deploy.lock
 	@touch $@

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.publishing import pages, rules
+from flowmetrics.publishing import chart, pages, rules
 
 
 class Publication(NamedTuple):
@@ -21,6 +21,7 @@ class Publication(NamedTuple):
 
 
 PUBLICATIONS: Final[Mapping[str, Publication]] = {
+    "chart": Publication(chart.documents, ("deploy/chart",)),
     "docs": Publication(pages.documents, ("docs/kpis",)),
     "rules": Publication(rules.documents, ("deploy/prometheus/rules",)),
 }

@@ -21,8 +21,8 @@ class Publication(NamedTuple):
 
 
 PUBLICATIONS: Final[Mapping[str, Publication]] = {
-    "chart": Publication(chart.documents, ("deploy/chart",)),
     "docs": Publication(pages.documents, ("docs/kpis",)),
     "rules": Publication(rules.documents, ("deploy/prometheus/rules",)),
+    "chart": Publication(chart.documents, ("deploy/chart",)),
 }
 """The words that `flowmetrics generate` takes."""

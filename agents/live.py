@@ -4,34 +4,58 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Executor, Future
 from typing import Any, Final
 
 import orjson
 
+from agents.past import HOUR_SECONDS, Past
+from agents.standings import Standings
 from flowmetrics import __version__
 from flowmetrics.families import Labels
-from flowmetrics.kpi import Kpi, Point
+from flowmetrics.kpi import DriftAlert, Kpi, Point
 from flowmetrics.steps.read import Points
+
+log = logging.getLogger(__name__)
 
 POINTS_MAX: Final = 720
 SPACING_SECONDS: Final = 5
 """A point of a chart every five seconds for an hour."""
 SERIES_MAX: Final = 5000
 """Series with a chart; a page with more is not read by anybody. Prometheus has them all."""
+JUDGE_SECONDS: Final = 5
+"""States move with time, too: so often those of unchanged series are looked at."""
+STORE_SECONDS: Final = 60
+KEEP_SECONDS: Final = 600
+"""A reading so soon after a full hour stands for that hour."""
 WAITING_MAX: Final = 32
 """Readings that wait for a slow browser; then it is let go, and comes back for the whole."""
 
 
 class LiveFeed:
-    """Keeps the recent past of each series and hands every reading to those who listen."""
+    """Keeps the recent past of each series, judges it, and hands every reading to those who listen.
+
+    `past` has the baselines; what takes a while of it is done by `helpers`, of which there is one.
+    """
 
     def __init__(
-        self, kpis: tuple[Kpi, ...], loop: asyncio.AbstractEventLoop, state: Callable[[], tuple[bool, str]]
+        self,
+        kpis: tuple[Kpi, ...],
+        loop: asyncio.AbstractEventLoop,
+        state: Callable[[], tuple[bool, str]],
+        past: Past,
+        helpers: Executor,
     ) -> None:
         self._kpis = {kpi.name: kpi for kpi in kpis}
+        self._past = past
+        self._helpers = helpers
+        self._standings = Standings(past, kpis)
+        self._judged_at = self._stored_at = self._hour = 0
+        self._usual_is_new = False
         self._catalogue = _catalogue(kpis)
         self._loop = loop
         self._state = state
@@ -53,6 +77,7 @@ class LiveFeed:
             return
         self._catalogue = catalogue
         self._kpis.update({kpi.name: kpi for kpi in kpis})
+        self._standings.kpis = self._kpis
         names = {kpi.name for kpi in kpis}
         self._seen = {place: points for place, points in self._seen.items() if place[0] in names}
         self._series = {series: kept for series, kept in self._series.items() if series[0] in names}
@@ -92,9 +117,50 @@ class LiveFeed:
             if before is not now:
                 self._seen[place] = now
                 values += self._changed(at, place[0], dict(before or ()), now)
+        if self._state()[0]:
+            self._keep_time(at, points)
+        if self._usual_is_new or at - self._judged_at >= JUDGE_SECONDS:
+            values += self._judged(at)
         payload = self._reading(at, values)
         with contextlib.suppress(RuntimeError):  # the server has closed its loop: nobody listens any more
             self._loop.call_soon_threadsafe(self._broadcast, payload)
+
+    def renew(self) -> None:
+        """Read the baselines anew: there is more of a past than there was."""
+        self._later(self._read_usual, self._hour)
+
+    def _keep_time(self, at: int, points: Points) -> None:
+        """What is due: a reading of the hour to be kept, the baselines of the next one, states to be stored."""
+        hour = at // HOUR_SECONDS
+        if hour != self._hour:
+            self._hour = hour
+            if at % HOUR_SECONDS < KEEP_SECONDS:
+                self._later(self._past.keep, hour, points, tuple(self._kpis.values()))
+            self._later(self._read_usual, hour)
+        if at - self._stored_at >= STORE_SECONDS:
+            self._stored_at = at
+            self._later(self._standings.store)
+
+    def _later(self, work: Callable[..., object], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the server is being stopped
+            self._helpers.submit(work, *arguments).add_done_callback(_heard)
+
+    def _read_usual(self, hour: int) -> None:
+        self._standings.baselines = self._past.baselines(hour, tuple(self._kpis.values()))
+        self._usual_is_new = True
+
+    def _judged(self, at: int) -> list[dict[str, Any]]:
+        """The series of which another state is to be told, or another baseline."""
+        told, self._usual_is_new, self._judged_at = self._usual_is_new, False, at
+        return [
+            self._told(*key, point)
+            for key, (point, _) in self._series.items()
+            if self._standings.judge(key, self._present(point), at) or told
+        ]
+
+    def _present(self, point: Point) -> Point | None:
+        """The point, if there is a current reading at all."""
+        return point if self._state()[0] else None
 
     def close(self) -> None:
         """Let every listener go."""
@@ -124,6 +190,7 @@ class LiveFeed:
             points.pop()
         points.append((at, point.value))
         self._series[kpi, labels] = (point, points)
+        self._standings.judge((kpi, labels), self._present(point), at)
         return True
 
     def _told(self, kpi: str, labels: Labels, point: Point) -> dict[str, Any]:
@@ -136,6 +203,7 @@ class LiveFeed:
             "upper": point.upper,
             "samples": point.samples,
             "sufficient": sufficient,
+            **self._standings.told((kpi, labels)),
         }
 
     def _reading(self, at: int, values: list[dict[str, Any]]) -> bytes:
@@ -155,6 +223,11 @@ class LiveFeed:
             listener.put_nowait(None)
 
 
+def _heard(done: Future[object]) -> None:
+    if (error := done.exception()) is not None:
+        log.error("a part of the page failed; report this", exc_info=error)
+
+
 def _catalogue(kpis: tuple[Kpi, ...]) -> bytes:
     told = [
         {
@@ -165,6 +238,9 @@ def _catalogue(kpis: tuple[Kpi, ...]) -> bytes:
             "better": kpi.better.value,
             "labels": list(kpi.labels),
             "group": kpi.group,
+            "samples_min": kpi.samples_min,
+            "next_step": kpi.alert.next_step if isinstance(kpi.alert, DriftAlert) else None,
+            "not_judged": None if isinstance(kpi.alert, DriftAlert) else kpi.alert.why,
         }
         for kpi in kpis
     ]

@@ -8,18 +8,23 @@ import gzip
 import logging
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
+from agents import filling
 from agents.collector import Collector
 from agents.live import LiveFeed
-from agents.published import Published, Served
+from agents.local.engine import directory_of
+from agents.past import Past
+from agents.published import Published, Served, clock_us
 from agents.token import token_of
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError
 from flowmetrics.exposition import CONTENT_TYPE
+from flowmetrics.instants import HOUR_US
 from flowmetrics.kpis import selected
 from flowmetrics.limits import REQUEST_BYTES_MAX
 from flowmetrics.steps.read import Points
@@ -27,6 +32,7 @@ from flowmetrics.steps.read import Points
 PAGE: Final = Path(__file__).parent / "page"
 HEARTBEAT_SECONDS: Final = 4.0
 SHUTDOWN_SECONDS: Final = 2.0
+FILL_LOOK_SECONDS: Final = 5.0
 _POLICY: Final = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
@@ -57,7 +63,10 @@ class Server:
         logging.getLogger("aiohttp.server").addFilter(_is_news)
         loop = asyncio.get_running_loop()
         shown = self._engine.published
-        self._feed = LiveFeed(selected(self._configuration), loop, lambda: (shown.ready, shown.reason))
+        self._helper = ThreadPoolExecutor(1, "page")
+        self._past = Past(folder_of(self._configuration))
+        kpis = selected(self._configuration)
+        self._feed = LiveFeed(kpis, loop, lambda: (shown.ready, shown.reason), self._past, self._helper)
         shown.listeners.append(self._publish)
         app = web.Application(client_max_size=REQUEST_BYTES_MAX)
         collector = Collector(self._engine.intake, token_of(self._configuration))
@@ -74,16 +83,20 @@ class Server:
         host, _, port = self._configuration.listen.rpartition(":")
         site = web.SockSite(self._runner, _bind(host.strip("[]"), int(port)))
         await site.start()
-        self._beat = asyncio.create_task(self._heartbeat())
+        self._tasks = [asyncio.create_task(self._heartbeat()), asyncio.create_task(self._fill_past())]
         address = self._runner.addresses[0]
         return f"http://{f'[{address[0]}]' if ':' in address[0] else address[0]}:{address[1]}"
 
     async def stop(self) -> None:
         """Stop listening and let go of every client."""
-        self._beat.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._engine.published.listeners.remove(self._publish)
         self._feed.close()
         await self._runner.cleanup()
+        await asyncio.to_thread(self._helper.shutdown)
+        self._past.close()
 
     def _publish(self, at: int, points: Points) -> None:
         """Take a reading, from the engine's thread."""
@@ -95,6 +108,20 @@ class Server:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             self._feed.beat()
+
+    async def _fill_past(self) -> None:
+        """Read the past of the KPIs out of the log, where it is there and the past is not known."""
+        if not self._configuration.broker.startswith("local://"):
+            return  # no worker has the whole log
+        folder, settled_at = folder_of(self._configuration), 0
+        while True:
+            await asyncio.sleep(FILL_LOOK_SECONDS)
+            if self._engine.published.ready:
+                with contextlib.suppress(OperationError):  # of the journal; the engine itself says what is wrong with it
+                    if await asyncio.to_thread(filling.is_due, folder, self._past, clock_us() // HOUR_US, settled_at):
+                        await filling.run(self._configuration)
+                        self._feed.renew()
+                    settled_at = await asyncio.to_thread(filling.log_end, folder)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         shown: Published = self._engine.published
@@ -166,6 +193,12 @@ async def serve(configuration: Configuration, engine: Served, started: asyncio.F
     failure = engine.failure or engine.intake.failure
     if failure is not None:
         raise failure
+
+
+def folder_of(configuration: Configuration) -> Path:
+    """Where an engine of this configuration keeps its files."""
+    local = configuration.broker.startswith("local://")
+    return directory_of(configuration.broker) if local else Path(configuration.kafka_store)
 
 
 def _bind(host: str, port: int) -> socket.socket:

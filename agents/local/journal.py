@@ -28,7 +28,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
+from urllib.parse import quote
 
 import msgspec
 
@@ -320,6 +321,38 @@ class Journal:
             raise OperationError(
                 f"{self.path}: {error.strerror}; make the directory writable or name another"
             ) from error
+
+
+class Snapshot(Journal):
+    """The file as it is at one moment, to be read while an engine goes on writing it. Nothing can be written.
+
+    It is a context; the file cannot be folded while it is open, so it should not be open for long. Raises
+    OperationError where there is no journal, or one of another format.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / FILE
+        with self.told():
+            self._log = self._state = sqlite3.connect(
+                f"file:{quote(str(self.path))}?mode=ro", uri=True, isolation_level=None, check_same_thread=False
+            )
+            self._state.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+            self._state.execute("BEGIN")
+            if self._state.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
+                raise OperationError(f"{self.path} has another format; start flowmetrics run once, which renews it")
+        self.end = self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def stored_histories(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """(key, history) of every entity of a kind, in the order of keys; read as they are asked for."""
+        sql = "SELECT key, body FROM histories WHERE key >= ? AND key < ? ORDER BY key"
+        with self.told(), closing(self._state.execute(sql, (f"{prefix}:", f"{prefix};"))) as rows:
+            yield from rows
 
 
 class Checkpoint:

@@ -4,11 +4,13 @@
 
 import {Chart, swatch} from "./chart.js";
 import {select} from "./selection.js";
+import {STATES} from "./states.js";
 import {exact, humanise, timeOfDay, unitWord} from "./units.js";
 
 const HEADLINES_MAX = 3;
 const BETTER = {lower: "lower is better", higher: "higher is better"};
 const SAMPLES = {Surveys: ["answer", "answers"]};
+const ALARMING = ["suspect", "drifting"];
 const grouped = new Intl.NumberFormat("en");
 
 /** An element with a class, attributes and children; children that are strings become text. */
@@ -32,6 +34,7 @@ export class Card {
   #figures = element("div", "figures");
   #slices = element("div", "slices");
   #legend = element("div", "legend");
+  #advice = element("p", "advice", {hidden: ""});
   #host;
   #chart;
 
@@ -41,9 +44,9 @@ export class Card {
     const id = `kpi-${kpi.name}`;
     this.#host = element("div", "chart", {tabindex: "0", role: "img", "aria-label": `Chart: ${kpi.question} Arrow keys read it out.`});
     this.root = element("article", "card", {"data-kpi": kpi.name, "aria-labelledby": id},
-      element("h3", "", {id}, kpi.question),
+      element("h3", "", {id, tabindex: "-1"}, kpi.question),
       this.#context,
-      element("div", "standing", {}, this.#figures, this.#slices), this.#host, this.#legend);
+      element("div", "standing", {}, this.#figures, this.#advice, this.#slices), this.#host, this.#legend);
     this.#chart = new Chart(this.#host, kpi.unit);
   }
 
@@ -78,6 +81,8 @@ export class Card {
     const heads = total || drawn.length === 1 ? [first] : [first, ...drawn.keys()].filter((k, i) => i === 0 || k !== first).slice(0, HEADLINES_MAX);
     this.#figures.replaceChildren(...heads.map((k, i) => this.#figure(drawn[k], k, i === 0, drawn.length > 1)));
     const complete = drawn.length <= heads.length;
+    this.#advice.textContent = this.#kpi.next_step ?? "";
+    this.#rows.push(() => { this.#advice.hidden = !this.#kpi.next_step || !drawn.some(({series}) => ALARMING.includes(series.state)); });
     this.#legend.replaceChildren(...(complete ? [] : [this.#list(drawn, spread)]), ...this.#undrawn(listed));
     this.#buildSlices();
   }
@@ -99,13 +104,15 @@ export class Card {
 
   #figure({series, name}, index, primary, marked) {
     const value = element("data", "value"), word = element("span", "word"), note = element("p", "note");
+    const standing = element("p", "state");
     const box = element("div", primary ? "figure primary" : "figure", {},
       ...(marked ? [element("p", "name", {title: name}, this.#swatch(index), element("bdi", "", {}, name))] : []),
-      element("p", "amount", {}, value, word), note);
+      element("p", "amount", {}, value, word), standing, note);
     this.#rows.push(() => {
       this.#state(value, series, primary);
       word.textContent = series.value === null ? "" : unitWord(series.value, this.#kpi.unit);
       note.replaceChildren(...this.#certainty(series));
+      this.#stand(standing, series, primary);
       box.dataset.sufficient = String(series.sufficient);
     });
     return box;
@@ -127,10 +134,27 @@ export class Card {
     place.title = exact(value, unit);
   }
 
+  // The state in words, and beside the first figure what it was held against.
+  #stand(place, series, primary) {
+    const known = STATES[series.state];
+    place.hidden = !known || series.value === null;
+    if (place.hidden) return;
+    place.dataset.state = series.state;
+    place.title = `${known.means}, since ${timeOfDay(series.since)}`;
+    place.replaceChildren(element("span", "mark", {"aria-hidden": "true"}, known.mark), ` ${known.word}`, ...(primary ? this.#usual(series) : []));
+  }
+
+  #usual({usual, weeks, bandLow, bandHigh}) {
+    if (usual === null) return [];
+    const {unit} = this.#kpi, edges = [bandLow !== null && `below ${humanise(bandLow, unit)}`, bandHigh !== null && `above ${humanise(bandHigh, unit)}`];
+    const at = edges.filter(Boolean).join(" or ");
+    return [element("span", "usual", {title: `median of the same time in ${weeks} earlier weeks`}, ` usual ${humanise(usual, unit)}${at && `, suspect ${at}`}`)];
+  }
+
   #certainty(series) {
     const {value, lower, upper, samples, sufficient} = series, {unit, group} = this.#kpi, parts = [];
     if (value === null) return [element("span", "", {}, `since ${timeOfDay(series.changedAt)}`)];
-    if (sufficient === false) parts.push(element("strong", "few", {}, "too few samples"));
+    if (sufficient === false && series.state !== "insufficient") parts.push(element("strong", "few", {}, "too few samples"));
     if (lower !== null && upper !== null) parts.push(element("span", "", {}, `95\u00a0%: ${humanise(lower, unit)} to ${humanise(upper, unit)}`));
     if (samples !== null) parts.push(element("span", "", {}, `${grouped.format(samples)} ${(SAMPLES[group] ?? ["sample", "samples"])[samples === 1 ? 0 : 1]}`));
     return parts;
@@ -154,6 +178,7 @@ export class Card {
     this.#rows.push(() => {
       this.#state(value, series, false);
       if (series.value !== null && series.sufficient === false) value.append(" ", element("strong", "few", {title: "too few samples"}, "few"));
+      else if (series.value !== null && ALARMING.includes(series.state)) value.append(" ", element("strong", "alarm", {}, series.state));
     });
     return row;
   }

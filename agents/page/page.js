@@ -4,6 +4,7 @@ import {Card, element} from "./card.js";
 import {Feed} from "./feed.js";
 import {streams, windows} from "./selection.js";
 import {Store} from "./store.js";
+import {Summary} from "./summary.js";
 import {fullTime, span, timeOfDay} from "./units.js";
 
 const SPANS = [["all", "everything kept"], ["15m", "last 15 minutes"], ["1h", "last hour"], ["6h", "last 6 hours"], ["24h", "last 24 hours"], ["7d", "last 7 days"]];
@@ -14,6 +15,7 @@ const byId = id => document.getElementById(id);
 const store = new Store();
 const wanted = new URLSearchParams(location.search);   // a link carries the choices with it
 const choice = {stream: wanted.get("stream"), window: wanted.get("window"), span: SPANS.some(([key]) => key === wanted.get("span")) ? wanted.get("span") : "all"};
+const summary = new Summary(byId("summary"), follow);
 let groups = [];      // [{name, section, grid, absent, cards}]
 let catalogue = "";
 let reading = null;   // the last one
@@ -25,6 +27,7 @@ function showCatalogue(received) {
   if (catalogue) { location.reload(); return; }   // another version of the engine has another page
   catalogue = text;
   byId("version").textContent = received.version;
+  summary.know(received.kpis);
   groups = [...byGroup(received.kpis)].map(([name, kpis]) => {
     const id = `group-${name.toLowerCase()}`, grid = element("div", "grid"), absent = element("p", "none");
     const section = element("section", "", {"aria-labelledby": id}, element("h2", "", {id, tabindex: "-1"}, name), grid, absent);
@@ -32,6 +35,16 @@ function showCatalogue(received) {
   });
   byId("contents").replaceChildren(...groups.map(({name, id}) => element("a", "", {href: `#${id}`}, name)));
   byId("groups").replaceChildren(...groups.map(group => group.section));
+}
+
+/** Goes to the card of a KPI, of that value stream and window. */
+function follow(stream, window, kpi) {
+  Object.assign(choice, {stream, window: window ?? choice.window});
+  remember();
+  refresh();
+  const heading = byId(`kpi-${kpi}`);
+  heading?.scrollIntoView({block: "center"});
+  heading?.focus({preventScroll: true});
 }
 
 function byGroup(kpis) {
@@ -91,6 +104,7 @@ function draw() {
     due = false;
     const range = timeRange();
     const cards = groups.flatMap(group => group.cards).filter(card => card.has);
+    summary.say(store, choice.window);
     cards.forEach(card => card.say());
     cards.forEach(card => card.plot(range));   // after all text, which decides how tall the charts are
   });

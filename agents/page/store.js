@@ -17,6 +17,12 @@ export class Series {
   upper = null;
   samples = null;
   sufficient = null;
+  state = null;      // what may be said of it: states.js
+  since = null;
+  usual = null;      // the baseline: the same time of former weeks
+  weeks = 0;
+  bandLow = null;    // where it would be suspect, on its bad side only
+  bandHigh = null;
 
   constructor(kpi, labels) {
     this.kpi = kpi;
@@ -38,9 +44,9 @@ export class Series {
     if (this.times.length > limit) this.thin(limit);
   }
 
-  /** Takes over what came with a value: bounds, samples, whether they suffice. */
-  describe({lower, upper, samples, sufficient}) {
-    Object.assign(this, {lower: lower ?? null, upper: upper ?? null, samples: samples ?? null, sufficient: sufficient ?? null});
+  /** Takes over what came with a value: bounds, samples, state, baseline. */
+  describe({lower = null, upper = null, samples = null, sufficient = null, state = null, since = null, usual = null, weeks = 0, band_low = null, band_high = null}) {
+    Object.assign(this, {lower, upper, samples, sufficient, state, since, usual, weeks, bandLow: band_low, bandHigh: band_high});
   }
 
   /** Keeps the newest quarter as it is, and of the rest what tells most in each of many equal stretches of time. */

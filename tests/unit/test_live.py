@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 
 from agents.live import LiveFeed
+from agents.past import Past
 from flowmetrics.configuration import Configuration
-from flowmetrics.kpi import Point
+from flowmetrics.kpi import Kpi, Point
 from flowmetrics.kpis import selected
 from flowmetrics.steps.read import Points
 
@@ -20,12 +22,16 @@ def points(*kpis: str) -> Points:
     return {(kpi, "shop"): [((("value_stream", "shop"),), Point((), 1.0, 1))] for kpi in kpis}
 
 
+def fed(kpis: tuple[Kpi, ...]) -> LiveFeed:
+    return LiveFeed(kpis, asyncio.get_running_loop(), lambda: (True, ""), Past(None), ThreadPoolExecutor(1))
+
+
 def names(told: bytes, what: str, name: str) -> list[str]:
     return [one[name] for one in orjson.loads(told)[what]]
 
 
 async def test_browsers_come_back_for_the_catalogue_when_other_kpis_are_shown() -> None:
-    feed = LiveFeed(FLOW, asyncio.get_running_loop(), lambda: (True, ""))
+    feed = fed(FLOW)
     listener = feed.listen()
     feed.publish(1, points("flow_velocity", "flow_load"))
     feed.show(OTHERS)
@@ -39,7 +45,7 @@ async def test_browsers_come_back_for_the_catalogue_when_other_kpis_are_shown() 
 
 
 async def test_browsers_stay_when_the_kpis_are_the_same() -> None:
-    feed = LiveFeed(FLOW, asyncio.get_running_loop(), lambda: (True, ""))
+    feed = fed(FLOW)
     listener = feed.listen()
     feed.show(selected(Configuration(kpis=("flow_load", "flow_velocity"))))
     feed.publish(1, points("flow_velocity", "nps"))

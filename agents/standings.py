@@ -1,0 +1,64 @@
+"""The states of all series as readings come in, and what of them outlives a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from agents.past import Past, SeriesKey
+from flowmetrics.drift import Baseline, Standing, State, band_of, dwell_us, finding
+from flowmetrics.instants import SECOND_US
+from flowmetrics.kpi import Kpi, Point
+
+_NAME: Final = "standings"
+_WELL: Final = frozenset({State.OK, State.WARMING, State.INSUFFICIENT})
+Stored = list[tuple[str, list[tuple[str, str]], str, int, bool, int | None]]
+
+
+class Standings:
+    """The state of each series, by its findings so far. `baselines` may be replaced at any time."""
+
+    def __init__(self, past: Past, kpis: Iterable[Kpi]) -> None:
+        self._past = past
+        self.kpis: Mapping[str, Kpi] = {kpi.name: kpi for kpi in kpis}
+        self.baselines: Mapping[SeriesKey, Baseline] = {}
+        self._standings: dict[SeriesKey, Standing] = {}
+        self._stored: Stored = msgspec.convert(past.remembered(_NAME) or [], Stored, strict=False)
+        for kpi, labels, state, since, drifting, turned_at in self._stored:
+            self._standings[kpi, tuple(labels)] = Standing(State(state), since, drifting, turned_at)
+
+    def judge(self, key: SeriesKey, point: Point | None, at: int) -> bool:
+        """Take the reading of a series at second `at`, None where there is none; whether its state changed."""
+        found = finding(self.kpis[key[0]], point, self.baselines.get(key))
+        if found is None:
+            return False
+        before = self._standings.get(key)
+        dwell = dwell_us(dict(key[1]).get("window")) // SECOND_US
+        after = self._standings[key] = (before or Standing(State.WARMING, at)).then(found, at, dwell)
+        return before is None or after.state is not before.state
+
+    def told(self, key: SeriesKey) -> dict[str, Any]:
+        """The state of a series as it is told: `state` and `since`, `usual` at this time, and its band."""
+        kpi, standing, baseline = self.kpis[key[0]], self._standings.get(key), self.baselines.get(key)
+        band = band_of(kpi, baseline) if baseline else None
+        return {
+            "state": standing.state.value if standing else None,
+            "since": standing.since if standing else None,
+            "usual": baseline.middle if baseline else None,
+            "weeks": baseline.weeks if baseline else 0,
+            "band_low": band.low if band else None,
+            "band_high": band.high if band else None,
+        }
+
+    def store(self) -> None:
+        """Keep what must outlive a restart: who is suspect, and who drifts."""
+        now: Stored = [
+            (kpi, [*labels], one.state.value, one.since, one.drifting, one.turned_at)
+            for (kpi, labels), one in list(self._standings.items())
+            if one.drifting or one.state not in _WELL
+        ]
+        if now != self._stored:
+            self._past.remember(_NAME, now)
+            self._stored = now

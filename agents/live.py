@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -16,8 +17,11 @@ import orjson
 from agents.past import HOUR_SECONDS, Past
 from agents.standings import Standings
 from flowmetrics import __version__
+from flowmetrics.configuration import Configuration
 from flowmetrics.families import Labels
 from flowmetrics.kpi import DriftAlert, Kpi, Point
+from flowmetrics.kpis import selected
+from flowmetrics.publishing.rules_cells import watched
 from flowmetrics.steps.read import Points
 
 log = logging.getLogger(__name__)
@@ -44,19 +48,21 @@ class LiveFeed:
 
     def __init__(
         self,
-        kpis: tuple[Kpi, ...],
+        configuration: Configuration,
         loop: asyncio.AbstractEventLoop,
         state: Callable[[], tuple[bool, str]],
         past: Past,
         helpers: Executor,
     ) -> None:
-        self._kpis = {kpi.name: kpi for kpi in kpis}
+        self._watched = {each.kpi.name: each for each in watched(configuration)}
+        kpis = selected(configuration)
+        self._kpis = {kpi.name: self._as_watched(kpi) for kpi in kpis}
         self._past = past
         self._helpers = helpers
-        self._standings = Standings(past, kpis)
+        self._standings = Standings(past, self._kpis.values())
         self._judged_at = self._stored_at = self._hour = 0
         self._usual_is_new = False
-        self._catalogue = _catalogue(kpis)
+        self._catalogue = self._catalogue_of(kpis)
         self._loop = loop
         self._state = state
         self._seen: dict[tuple[str, str], list[tuple[Labels, Point]]] = {}
@@ -72,11 +78,11 @@ class LiveFeed:
 
         Called from the engine's thread.
         """
-        catalogue = _catalogue(kpis)
+        catalogue = self._catalogue_of(kpis)
         if catalogue == self._catalogue:
             return
         self._catalogue = catalogue
-        self._kpis.update({kpi.name: kpi for kpi in kpis})
+        self._kpis.update({kpi.name: self._as_watched(kpi) for kpi in kpis})
         self._standings.kpis = self._kpis
         names = {kpi.name for kpi in kpis}
         self._seen = {place: points for place, points in self._seen.items() if place[0] in names}
@@ -203,7 +209,7 @@ class LiveFeed:
             "upper": point.upper,
             "samples": point.samples,
             "sufficient": sufficient,
-            **self._standings.told((kpi, labels)),
+            **self._standings.told((kpi, labels), point),
         }
 
     def _reading(self, at: int, values: list[dict[str, Any]]) -> bytes:
@@ -222,15 +228,18 @@ class LiveFeed:
             listener.get_nowait()
             listener.put_nowait(None)
 
+    def _as_watched(self, kpi: Kpi) -> Kpi:
+        """The KPI with the alert that it has under the configuration."""
+        each = self._watched.get(kpi.name)
+        return replace(kpi, alert=each.declared, samples_min=each.samples_min) if each else kpi
 
-def _heard(done: Future[object]) -> None:
-    if (error := done.exception()) is not None:
-        log.error("a part of the page failed; report this", exc_info=error)
+    def _catalogue_of(self, kpis: tuple[Kpi, ...]) -> bytes:
+        return orjson.dumps({"version": __version__, "kpis": [self._introduced(self._as_watched(kpi)) for kpi in kpis]})
 
-
-def _catalogue(kpis: tuple[Kpi, ...]) -> bytes:
-    told = [
-        {
+    def _introduced(self, kpi: Kpi) -> dict[str, Any]:
+        """What is said of a KPI; `watched` are the labels of the series that its alert reads."""
+        each = self._watched.get(kpi.name)
+        return {
             "name": kpi.name,
             "metric": kpi.metric,
             "question": kpi.question,
@@ -239,9 +248,13 @@ def _catalogue(kpis: tuple[Kpi, ...]) -> bytes:
             "labels": list(kpi.labels),
             "group": kpi.group,
             "samples_min": kpi.samples_min,
+            "watched": dict(each.cells) if each else None,
+            "alert": each.name if each else None,
             "next_step": kpi.alert.next_step if isinstance(kpi.alert, DriftAlert) else None,
             "not_judged": None if isinstance(kpi.alert, DriftAlert) else kpi.alert.why,
         }
-        for kpi in kpis
-    ]
-    return orjson.dumps({"version": __version__, "kpis": told})
+
+
+def _heard(done: Future[object]) -> None:
+    if (error := done.exception()) is not None:
+        log.error("a part of the page failed; report this", exc_info=error)

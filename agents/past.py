@@ -13,18 +13,17 @@ import sqlite3
 import threading
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from statistics import median
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from flowmetrics.drift import WEEKS_AGO, Baseline, baseline_of
+from flowmetrics.drift import SAMPLED, WEEKS, Baseline, Then, baseline_of
 from flowmetrics.families import Labels
 from flowmetrics.instants import SECOND_US, duration_us
-from flowmetrics.kpi import Kpi, Point
+from flowmetrics.kpi import DriftAlert, Kpi, Point
 from flowmetrics.steps.read import Points
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ log = logging.getLogger(__name__)
 FILE: Final = "readings.db"
 HOUR_SECONDS: Final = 3600
 WEEK_HOURS: Final = 7 * 24
-KEPT_HOURS: Final = (WEEKS_AGO[-1] + 1) * WEEK_HOURS
+KEPT_HOURS: Final = (WEEKS[-1] + 1) * WEEK_HOURS
 NEAR_HOURS: Final = 1
 """A reading so far from the same time of a week still is one: it bridges a restart."""
 SERIES_MAX: Final = 5000
@@ -87,17 +86,17 @@ class Past:
         """What is usual at an hour, of each series that was trusted in enough of the weeks before it."""
         found: dict[SeriesKey, Baseline] = {}
         for kpi in kpis:
-            weekly: dict[Labels, list[float]] = defaultdict(list)
-            for weeks in WEEKS_AGO:
-                near: dict[Labels, list[float]] = defaultdict(list)
+            weekly: dict[Labels, list[Then]] = defaultdict(list)
+            for weeks in WEEKS:
+                near: dict[Labels, list[Then]] = defaultdict(list)
                 then = hour - weeks * WEEK_HOURS
                 for _, rows in self._hours(kpi.name, then - NEAR_HOURS, then + NEAR_HOURS):
-                    for labels, value, _, _ in rows:
-                        near[_labels(labels)].append(value)
-                for key, values in near.items():
-                    weekly[key].append(median(values))
-            for key, values in weekly.items():
-                baseline = baseline_of(kpi, values)
+                    for labels, value, lower, upper in rows:
+                        near[_labels(labels)].append(Then(value, lower, upper))
+                for key, several in near.items():
+                    weekly[key].append(_middle(several))
+            for key, thens in weekly.items():
+                baseline = baseline_of(kpi, thens)
                 if baseline is not None:
                     found[kpi.name, key] = baseline
         return found
@@ -120,7 +119,7 @@ class Past:
                     "SELECT 1 FROM hours WHERE hour BETWEEN ? AND ? LIMIT 1",
                     (then - NEAR_HOURS, then + NEAR_HOURS),
                 ).fetchone()
-                for then in (hour - weeks * WEEK_HOURS for weeks in WEEKS_AGO)
+                for then in (hour - weeks * WEEK_HOURS for weeks in WEEKS)
             )
 
     def remember(self, name: str, value: object) -> None:
@@ -148,8 +147,14 @@ class Past:
                 log.warning("readings are not kept for now: %s", error)
 
 
+def _middle(several: Sequence[Then]) -> Then:
+    """Of readings within an hour of each other the one in the middle."""
+    return sorted(several, key=lambda then: then.value)[(len(several) - 1) // 2]
+
+
 def _row(kpi: Kpi, labels: Labels, point: Point, hour: int, began: Mapping[str, int]) -> Row | None:
-    if point.value is None or point.samples < kpi.samples_min:
+    sampled = not isinstance(kpi.alert, DriftAlert) or kpi.alert.noise in SAMPLED
+    if point.value is None or (sampled and point.samples < kpi.samples_min):
         return None
     said = dict(labels)
     window_us = duration_us(said["window"]) if "window" in said else 0

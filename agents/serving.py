@@ -25,7 +25,6 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError
 from flowmetrics.exposition import CONTENT_TYPE
 from flowmetrics.instants import HOUR_US
-from flowmetrics.kpis import selected
 from flowmetrics.limits import REQUEST_BYTES_MAX
 from flowmetrics.steps.read import Points
 
@@ -65,8 +64,7 @@ class Server:
         shown = self._engine.published
         self._helper = ThreadPoolExecutor(1, "page")
         self._past = Past(folder_of(self._configuration))
-        kpis = selected(self._configuration)
-        self._feed = LiveFeed(kpis, loop, lambda: (shown.ready, shown.reason), self._past, self._helper)
+        self._feed = LiveFeed(self._configuration, loop, lambda: (shown.ready, shown.reason), self._past, self._helper)
         shown.listeners.append(self._publish)
         app = web.Application(client_max_size=REQUEST_BYTES_MAX)
         collector = Collector(self._engine.intake, token_of(self._configuration))
@@ -117,7 +115,9 @@ class Server:
         while True:
             await asyncio.sleep(FILL_LOOK_SECONDS)
             if self._engine.published.ready:
-                with contextlib.suppress(OperationError):  # of the journal; the engine itself says what is wrong with it
+                with contextlib.suppress(
+                    OperationError
+                ):  # of the journal; the engine itself says what is wrong with it
                     if await asyncio.to_thread(filling.is_due, folder, self._past, clock_us() // HOUR_US, settled_at):
                         await filling.run(self._configuration)
                         self._feed.renew()

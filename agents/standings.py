@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from agents.past import Past, SeriesKey
-from flowmetrics.drift import Baseline, Standing, State, band_of, dwell_us, finding
-from flowmetrics.instants import SECOND_US
-from flowmetrics.kpi import Kpi, Point
+from flowmetrics.drift import Baseline, Standing, State, finding, limit_of
+from flowmetrics.instants import SECOND_US, duration_us
+from flowmetrics.kpi import DriftAlert, Kpi, Point
 
 _NAME: Final = "standings"
 _WELL: Final = frozenset({State.OK, State.WARMING, State.INSUFFICIENT})
@@ -31,25 +31,26 @@ class Standings:
 
     def judge(self, key: SeriesKey, point: Point | None, at: int) -> bool:
         """Take the reading of a series at second `at`, None where there is none; whether its state changed."""
-        found = finding(self.kpis[key[0]], point, self.baselines.get(key))
-        if found is None:
+        kpi = self.kpis[key[0]]
+        found = finding(kpi, point, self.baselines.get(key))
+        if found is None or not isinstance(kpi.alert, DriftAlert):
             return False
         before = self._standings.get(key)
-        dwell = dwell_us(dict(key[1]).get("window")) // SECOND_US
-        after = self._standings[key] = (before or Standing(State.WARMING, at)).then(found, at, dwell)
+        hold = duration_us(kpi.alert.hold) // SECOND_US
+        after = self._standings[key] = (before or Standing(State.WARMING, at)).then(found, at, hold)
         return before is None or after.state is not before.state
 
-    def told(self, key: SeriesKey) -> dict[str, Any]:
-        """The state of a series as it is told: `state` and `since`, `usual` at this time, and its band."""
+    def told(self, key: SeriesKey, point: Point) -> dict[str, Any]:
+        """The state of a series as it is told: `state` and `since`, `usual` at this time, and its limit."""
         kpi, standing, baseline = self.kpis[key[0]], self._standings.get(key), self.baselines.get(key)
-        band = band_of(kpi, baseline) if baseline else None
+        limit = limit_of(kpi, point, baseline) if baseline else None
         return {
             "state": standing.state.value if standing else None,
             "since": standing.since if standing else None,
-            "usual": baseline.middle if baseline else None,
+            "usual": baseline.value if baseline else None,
             "weeks": baseline.weeks if baseline else 0,
-            "band_low": band.low if band else None,
-            "band_high": band.high if band else None,
+            "band_low": limit.at if limit and not limit.rises else None,
+            "band_high": limit.at if limit and limit.rises else None,
         }
 
     def store(self) -> None:

@@ -1,10 +1,11 @@
 """Whether a KPI has moved in its bad direction: held against the same time of former weeks, and said calmly.
 
-The baseline is the median of the values one to four weeks ago, the band reaches as far from it as the KPI may move:
+The baseline is the median of the values one to four weeks ago. The limit lies as far from it as the KPI must move: by
+its minimum, by three spreads of those weeks, and beyond what chance explains. The rules for Prometheus say the same:
 
-    value      │          ┌─────────── beyond: suspect, and drifting once it lasted a dwell
-    threshold ─┼──────────┤
-    half way   ┼ ─ ─ ─ ─ ─┤ ─ ─ ─ ─ ─  a drift ends below this, once that lasted a dwell
+    value      │          ┌─────────── beyond: suspect, and drifting once that was held
+    limit     ─┼──────────┤
+    half way   ┼ ─ ─ ─ ─ ─┤ ─ ─ ─ ─ ─  a drift ends below this, once that was held
     baseline  ─┼──────────┘
 
 Nothing is said of what is not known: without a reading a series is `stale`, with too few samples `insufficient`, with
@@ -20,21 +21,18 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Final
 
-from flowmetrics.instants import DAY_US, HOUR_US, MINUTE_US, duration_us
-from flowmetrics.kpi import Better, DriftAlert, Kpi, Point, Unit
+from flowmetrics.kpi import Better, DriftAlert, Kpi, Noise, Point
 
-WEEKS_AGO: Final = (1, 2, 3, 4)
+WEEKS: Final = (1, 2, 3, 4)
 """A baseline is read at the same time of so many weeks ago."""
 WEEKS_MIN: Final = 3
-"""Of fewer weeks nothing is concluded."""
-SPREADS_MIN: Final = 3.0
-"""A drift is so many spreads away from the baseline, however small the effect that would matter is."""
-SPREAD_FLOOR: Final = 0.05
-"""Four weeks that happened to be alike do not make every change a drift: a share of the baseline."""
+"""How many former weeks a baseline takes before anything is concluded."""
+SPREADS: Final = 3
+"""How many spreads away from the baseline a change begins."""
 MAD_TO_DEVIATION: Final = 1.4826
-"""The median absolute deviation of a normal distribution times this is its standard deviation."""
-
-_COUNTS: Final = frozenset({Unit.ITEMS, Unit.USERS, Unit.REQUESTS})
+"""The standard deviation of a normal distribution over its median absolute deviation."""
+SAMPLED: Final = frozenset({Noise.BOUNDS, Noise.SPREAD})
+"""Where too few samples make a value worthless; a count is exact, and what it is compared with must be large enough."""
 
 
 class State(enum.Enum):
@@ -42,7 +40,7 @@ class State(enum.Enum):
 
     OK = "ok"
     SUSPECT = "suspect"
-    """Beyond its band, for less than a dwell."""
+    """Beyond its limit, not for long enough to be sure."""
     DRIFTING = "drifting"
     WARMING = "warming"
     """There is no baseline yet."""
@@ -53,58 +51,96 @@ class State(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
-    """What is usual at this time of the week: median and robust spread of the values of `weeks` weeks."""
+class Then:
+    """What a series stood at in the same hour of one former week, with its bounds if it has any."""
 
-    middle: float
+    value: float
+    lower: float | None = None
+    upper: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What is usual at this time of the week: medians of value and bounds, robust spread, and of how many weeks."""
+
+    value: float
+    lower: float | None
+    upper: float | None
     spread: float
     weeks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """The values at which a KPI is suspect, on its bad side(s) only, and those at which it is calm again."""
-
-    low: float | None
-    high: float | None
-    calm_low: float | None
-    calm_high: float | None
-
-
-def baseline_of(kpi: Kpi, values: Sequence[float]) -> Baseline | None:
-    """The baseline of the values at the same time of former weeks; None where they are too few.
+def baseline_of(kpi: Kpi, weekly: Sequence[Then]) -> Baseline | None:
+    """The baseline of former weeks; None where they are too few, or where nobody is told of a drift.
 
     >>> from flowmetrics.kpis.flow import FLOW_KPIS
-    >>> baseline_of(FLOW_KPIS[0], [100.0, 100.0, 100.0, 900.0])
-    Baseline(middle=100.0, spread=5.0, weeks=4)
-    >>> baseline_of(FLOW_KPIS[0], [100.0, 110.0])
+    >>> baseline_of(FLOW_KPIS[0], [Then(100.0), Then(100.0), Then(100.0), Then(900.0)])
+    Baseline(value=100.0, lower=None, upper=None, spread=5.0, weeks=4)
     """
-    if len(values) < WEEKS_MIN:
+    if len(weekly) < WEEKS_MIN or not isinstance(kpi.alert, DriftAlert):
         return None
-    middle = median(values)
-    deviation = MAD_TO_DEVIATION * median(abs(value - middle) for value in values)
-    counted = math.sqrt(middle) if kpi.unit in _COUNTS and middle > 0 else 0.0  # what chance alone does to a count
-    return Baseline(middle, max(deviation, SPREAD_FLOOR * abs(middle), counted), len(values))
-
-
-def band_of(kpi: Kpi, baseline: Baseline) -> Band | None:
-    """How far the KPI may be from its baseline; None where nobody is told of a drift.
-
-    >>> from flowmetrics.kpis.flow import FLOW_KPIS
-    >>> band_of(FLOW_KPIS[0], Baseline(100.0, 5.0, 4))
-    Band(low=None, high=120.0, calm_low=None, calm_high=110.0)
-    """
-    if not isinstance(kpi.alert, DriftAlert):
-        return None
-    middle = baseline.middle
-    distance = max(kpi.alert.minimum * abs(middle), SPREADS_MIN * baseline.spread)
-    falls, rises = kpi.better is not Better.LOWER, kpi.better is not Better.HIGHER
-    return Band(
-        middle - distance if falls else None,
-        middle + distance if rises else None,
-        middle - distance / 2 if falls else None,
-        middle + distance / 2 if rises else None,
+    middle = median(then.value for then in weekly)
+    deviation = MAD_TO_DEVIATION * median(abs(then.value - middle) for then in weekly)
+    lower = [then.lower for then in weekly if then.lower is not None]
+    upper = [then.upper for then in weekly if then.upper is not None]
+    return Baseline(
+        middle,
+        median(lower) if lower else None,
+        median(upper) if upper else None,
+        max(deviation, _amount(kpi.alert, kpi.alert.spread_min, middle)),
+        len(weekly),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The value beyond which a KPI has moved, the one at which it is calm again, and whether its bad side is up."""
+
+    at: float
+    calm_at: float
+    rises: bool
+
+
+def limit_of(kpi: Kpi, point: Point, baseline: Baseline) -> Limit | None:
+    """Where the drift of a series begins; None where nobody is told, or where chance cannot be told from change.
+
+    >>> from flowmetrics.kpis.flow import FLOW_KPIS
+    >>> limit_of(FLOW_KPIS[0], Point((), 130.0, 50, 125.0, 140.0), Baseline(100.0, 97.0, 104.0, 5.0, 4))
+    Limit(at=120.0, calm_at=110.0, rises=True)
+    """
+    alert, rises = kpi.alert, kpi.better is Better.LOWER
+    if not isinstance(alert, DriftAlert):
+        return None
+    noise = _noise(alert.noise, rises, point, baseline)
+    counted = alert.noise is Noise.COUNTING
+    if noise is None or (counted and not rises and baseline.value < kpi.samples_min):
+        return None
+    margin = max(SPREADS * baseline.spread, _amount(alert, alert.minimum, baseline.value), noise)
+    if counted and rises:
+        margin = max(margin, kpi.samples_min - baseline.value)
+    sign = 1 if rises else -1
+    return Limit(baseline.value + sign * margin, baseline.value + sign * margin / 2, rises)
+
+
+def _amount(alert: DriftAlert, amount: float, middle: float) -> float:
+    """An amount in the unit of the KPI, or a share of its baseline."""
+    return amount if alert.points else amount * abs(middle)
+
+
+def _noise(noise: Noise, rises: bool, point: Point, baseline: Baseline) -> float | None:
+    """By how much chance alone may move the value in its bad direction; None where that cannot be told.
+
+    Two counts a and b differ by chance while (a - b)² < 9 (a + b), because the variance of a count is about itself;
+    solved for the distance of b from a.
+    """
+    if noise is Noise.SPREAD:
+        return 0.0
+    if noise is Noise.COUNTING:
+        return 3 * math.sqrt(2 * max(baseline.value, 0.0) + 2.25) + (4.5 if rises else -4.5)
+    then, now = (baseline.upper, point.lower) if rises else (baseline.lower, point.upper)
+    if then is None or now is None or point.value is None:
+        return None
+    return abs(then - baseline.value) + abs(now - point.value)
 
 
 class Finding(enum.Enum):
@@ -121,36 +157,26 @@ class Finding(enum.Enum):
 def finding(kpi: Kpi, point: Point | None, baseline: Baseline | None) -> Finding | None:
     """What a point says against a baseline; None where nobody is told of a drift.
 
-    `point` is None where there is no current reading. A value with bounds is beyond only if they exclude the baseline.
+    `point` is None where there is no current reading.
     """
-    if not isinstance(kpi.alert, DriftAlert):
+    alert = kpi.alert
+    if not isinstance(alert, DriftAlert):
         return None
     if point is None:
         return Finding.STALE
-    if point.value is None or point.samples < kpi.samples_min:
+    if point.value is None or (alert.noise in SAMPLED and point.samples < kpi.samples_min):
         return Finding.INSUFFICIENT
-    band = band_of(kpi, baseline) if baseline else None
-    return _against(baseline, band, point.value, point) if baseline and band else Finding.WARMING
+    if baseline is None:
+        return Finding.WARMING
+    limit = limit_of(kpi, point, baseline)
+    return _against(limit, point.value) if limit else Finding.INSUFFICIENT
 
 
-def _against(baseline: Baseline, band: Band, value: float, point: Point) -> Finding:
-    lower, upper = (value if bound is None else bound for bound in (point.lower, point.upper))
-    if band.low is not None and value < band.low and upper < baseline.middle:
+def _against(limit: Limit, value: float) -> Finding:
+    sign = 1 if limit.rises else -1
+    if sign * value > sign * limit.at:
         return Finding.BEYOND
-    if band.high is not None and value > band.high and lower > baseline.middle:
-        return Finding.BEYOND
-    fallen = band.calm_low is not None and value < band.calm_low
-    risen = band.calm_high is not None and value > band.calm_high
-    return Finding.BETWEEN if fallen or risen else Finding.CALM
-
-
-def dwell_us(window: str | None) -> int:
-    """How long a series must be beyond its band to drift, and calm to be well again: by its window.
-
-    >>> dwell_us("1d") // MINUTE_US, dwell_us("30d") // MINUTE_US, dwell_us(None) // MINUTE_US
-    (30, 120, 30)
-    """
-    return 2 * HOUR_US if window is not None and duration_us(window) > DAY_US else 30 * MINUTE_US
+    return Finding.BETWEEN if sign * value > sign * limit.calm_at else Finding.CALM
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +189,11 @@ class Standing:
     turned_at: int | None = None
     """Since when it is beyond, or while it drifts since when it is calm."""
 
-    def then(self, found: Finding, now: int, dwell: int) -> Standing:
-        """The standing after another finding at `now`.
+    def then(self, found: Finding, now: int, hold: int) -> Standing:
+        """The standing after another finding at `now`; a drift begins and ends once it was held for `hold`.
 
-        >>> suspect = Standing(State.OK, 0).then(Finding.BEYOND, 10, dwell=60)
-        >>> suspect.state.value, suspect.then(Finding.BEYOND, 70, dwell=60).state.value
+        >>> suspect = Standing(State.OK, 0).then(Finding.BEYOND, 10, hold=60)
+        >>> suspect.state.value, suspect.then(Finding.BEYOND, 70, hold=60).state.value
         ('suspect', 'drifting')
         """
         if found in _UNKNOWN:
@@ -179,7 +205,7 @@ class Standing:
             kept = State.DRIFTING if self.drifting else State.SUSPECT if stays else State.OK
             return replace(self._in(kept, now), turned_at=turned_at)
         turned_at = now if self.turned_at is None else self.turned_at
-        if now - turned_at < dwell:
+        if now - turned_at < hold:
             return replace(self._in(State.DRIFTING if self.drifting else State.SUSPECT, now), turned_at=turned_at)
         drifting = not self.drifting
         return replace(self._in(State.DRIFTING if drifting else State.OK, now), drifting=drifting, turned_at=None)

@@ -104,7 +104,7 @@ function draw() {
     due = false;
     const range = timeRange();
     const cards = groups.flatMap(group => group.cards).filter(card => card.has);
-    summary.say(store, choice.window);
+    summary.say(store);
     cards.forEach(card => card.say());
     cards.forEach(card => card.plot(range));   // after all text, which decides how tall the charts are
   });

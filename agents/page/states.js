@@ -11,32 +11,26 @@ export const STATES = {
 };
 
 const ALARMS = ["drifting", "suspect"];
-const TOTAL = "all";
-const TOTALLED = ["item_type", "channel", "segment", "touchpoint"];
 
-/**
- * What needs to be looked at: of each KPI and value stream the total that is worst, drifting ones first, then those
- * that have been so for longest. Parts of a total are on its card: one line a KPI, not one a cell.
- */
-export function alarms(store, window) {
-  const worst = new Map();
-  for (const series of store.all()) {
-    if (!ALARMS.includes(series.state) || series.value === null || TOTALLED.some(label => (series.labels[label] ?? TOTAL) !== TOTAL)) continue;
-    const key = JSON.stringify([series.kpi, series.labels.value_stream]), held = worst.get(key);
-    if (!held || order(series, held, window) < 0) worst.set(key, series);
-  }
-  return [...worst.values()].sort((a, b) => order(a, b, window));
+/** Whether the alert of a KPI reads this series: of all its cells it is one, or one for each value stream. */
+export function isWatched(series, watched) {
+  return watched !== null && Object.entries(watched).every(([label, value]) => series.labels[label] === value);
+}
+
+/** What needs to be looked at, as the alerts see it: drifting first, then what has been so for longest. */
+export function alarms(store, kpis) {
+  return [...watchedOf(store, kpis)].filter(series => ALARMS.includes(series.state)).sort((a, b) => rank(a) - rank(b) || a.since - b.since);
+}
+
+/** How many of the series that alerts read are in each state. */
+export function count(store, kpis) {
+  const counts = new Map();
+  for (const {state} of watchedOf(store, kpis)) counts.set(state, (counts.get(state) ?? 0) + 1);
+  return counts;
 }
 
 const rank = series => ALARMS.indexOf(series.state);
-const order = (a, b, window) => rank(a) - rank(b) || (b.labels.window === window) - (a.labels.window === window) || a.since - b.since;
 
-/** How many totals are in each state, to be told at a glance. */
-export function count(store) {
-  const counts = new Map();
-  for (const {state, labels} of store.all()) {
-    if (state === null || TOTALLED.some(label => (labels[label] ?? TOTAL) !== TOTAL)) continue;
-    counts.set(state, (counts.get(state) ?? 0) + 1);
-  }
-  return counts;
+function* watchedOf(store, kpis) {
+  for (const kpi of kpis) for (const series of store.of(kpi.name)) if (series.state !== null && series.value !== null && isWatched(series, kpi.watched ?? null)) yield series;
 }

@@ -22,8 +22,8 @@ export class Summary {
   know(kpis) { this.#kpis = new Map(kpis.map(kpi => [kpi.name, kpi])); }
 
   /** Brings it up to date; it is built anew only where it says something else, so that focus stays. */
-  say(store, window) {
-    const found = alarms(store, window), counts = count(store);
+  say(store) {
+    const kpis = [...this.#kpis.values()], found = alarms(store, kpis), counts = count(store, kpis);
     const says = JSON.stringify([found.map(one => [one.kpi, one.labels, one.state, one.value]), [...counts]]);
     this.#place.hidden = counts.size === 0;
     if (says === this.#says) return;

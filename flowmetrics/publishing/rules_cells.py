@@ -14,9 +14,6 @@ from flowmetrics.kpis import selected
 TOTALS: Final = frozenset({"item_type", "channel", "segment", "touchpoint"})
 """Labels over which every KPI also gives the total."""
 
-SAMPLED: Final = frozenset({Noise.BOUNDS, Noise.SPREAD})
-"""Where too few samples make a value worthless; a count is exact, and what it is compared with must be large enough."""
-
 
 @dataclass(frozen=True, slots=True)
 class Watched:

@@ -21,9 +21,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from flowmetrics.configuration import Configuration
+from flowmetrics.drift import MAD_TO_DEVIATION, SAMPLED, SPREADS, WEEKS, WEEKS_MIN
 from flowmetrics.instants import SECOND_US, duration_us
 from flowmetrics.kpi import Noise
-from flowmetrics.publishing.rules_cells import SAMPLED, Watched, own_labels, watched, windows
+from flowmetrics.publishing.rules_cells import Watched, own_labels, watched, windows
 from flowmetrics.publishing.rules_form import Recording, RuleGroup
 
 WORKER: Final = ("instance", "pod", "job", "container", "endpoint", "node", "worker")
@@ -31,22 +32,12 @@ WORKER: Final = ("instance", "pod", "job", "container", "endpoint", "node", "wor
 
 WITHOUT_WORKER: Final = f"without ({', '.join(WORKER)})"
 
-WEEKS: Final = (1, 2, 3, 4)
-WEEKS_MIN: Final = 3
-"""How many former weeks a baseline takes before anybody is told."""
-
-SPREADS: Final = 3
-"""How many spreads away from the baseline a change begins."""
-
 BRIDGED: Final = "1h"
 """For how long an alert goes by what was last known, so that a restart or a failed scrape resets nothing."""
 
 _NEARBY: Final = "2h"
 _WINDOWLESS: Final = "7d"
 """How long a KPI without windows, such as a level, must be known: what was there before it began arrives meanwhile."""
-
-MAD_TO_DEVIATION: Final = 1.4826
-"""The standard deviation of a normal distribution over its median absolute deviation."""
 
 
 def recording_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:

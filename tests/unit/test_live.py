@@ -10,11 +10,11 @@ import orjson
 from agents.live import LiveFeed
 from agents.past import Past
 from flowmetrics.configuration import Configuration
-from flowmetrics.kpi import Kpi, Point
+from flowmetrics.kpi import Point
 from flowmetrics.kpis import selected
 from flowmetrics.steps.read import Points
 
-FLOW = selected(Configuration(kpis=("flow_velocity", "flow_load")))
+FLOW = Configuration(kpis=("flow_velocity", "flow_load"))
 OTHERS = selected(Configuration(kpis=("flow_velocity", "nps")))
 
 
@@ -22,8 +22,8 @@ def points(*kpis: str) -> Points:
     return {(kpi, "shop"): [((("value_stream", "shop"),), Point((), 1.0, 1))] for kpi in kpis}
 
 
-def fed(kpis: tuple[Kpi, ...]) -> LiveFeed:
-    return LiveFeed(kpis, asyncio.get_running_loop(), lambda: (True, ""), Past(None), ThreadPoolExecutor(1))
+def fed(configuration: Configuration) -> LiveFeed:
+    return LiveFeed(configuration, asyncio.get_running_loop(), lambda: (True, ""), Past(None), ThreadPoolExecutor(1))
 
 
 def names(told: bytes, what: str, name: str) -> list[str]:

@@ -65,7 +65,7 @@ lock: $(VENV)/test
 	$(BIN)/pip install --quiet uv
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --extra kafka pyproject.toml -o requirements-kafka.lock
-	$(COMPILE) --extra test --extra kafka pyproject.toml -o requirements-test.lock
+	$(COMPILE) --extra test --extra docs --extra kafka pyproject.toml -o requirements-test.lock
 	$(COMPILE) --group build -o requirements-build.lock
 	$(COMPILE) --group deploy -o requirements-deploy.lock
 

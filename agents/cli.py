@@ -12,6 +12,7 @@ from typing import ParamSpec
 import click
 
 from agents import commands
+from agents.commands.telling import complain
 from agents.settings import load_configuration
 from flowmetrics import __version__
 from flowmetrics.errors import FlowmetricsError
@@ -29,7 +30,7 @@ def _told(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
             sys.stdout.flush()
         except FlowmetricsError as error:
-            click.echo(f"flowmetrics: {error}", err=True)
+            complain(error)
             sys.exit(error.exit_code)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -211,6 +211,8 @@ class Configuration:
     labels_overflow: str = "other"
     pseudonym_key_file: str | None = None
     log_retention_us: int = 400 * DAY_US
+    logging_format: str = "auto"
+    logging_level: str = "info"
     hot_entities_max: int = 100_000
     topics_prefix: str = "flowmetrics"
     topics_partitions: int = 6

@@ -199,6 +199,15 @@ KEYS: Final = (
         "How long accepted events are kept; a rebuild reaches back no further.",
     ),
     Key(
+        "logging.format", ("logging_format",), choice(("auto", "json", "console")), _RUN,
+        "How `flowmetrics run` tells what happens: a JSON object a line, or words; "
+        "auto is words on a terminal, JSON elsewhere.",
+    ),
+    Key(
+        "logging.level", ("logging_level",), choice(("debug", "info", "warning", "error")), _RUN,
+        "What is told: this and worse.",
+    ),
+    Key(
         "memory.hot_entities", ("hot_entities_max",), integer(1, 1_000_000_000 - 1), _RUN,
         "How many histories are kept in memory; the others wait in the store.",
     ),

@@ -23,6 +23,7 @@ from agents.kafka.refused import refused_events, sent_again
 from agents.kafka.sending import Sender
 from agents.kafka.topics import prepare, topics_of
 from agents.kafka.tracking import rejected_record
+from agents.logs import share_format
 from agents.published import clock_us
 from agents.receipts import Busy, Receipt
 from flowmetrics.configuration import Configuration
@@ -46,6 +47,7 @@ def run(configuration: Configuration) -> None:
 
 async def _run(configuration: Configuration) -> None:
     engine = KafkaEngine(configuration)
+    share_format("aiokafka")
     with engine.holding():
         await engine.start()
         try:

@@ -65,6 +65,9 @@ def runtime_of(configuration: Configuration) -> Runtime:
 
 def run(configuration: Configuration) -> None:
     """Serve until told to stop."""
+    from agents.logs import configure_logs  # only what serves writes a log
+
+    configure_logs(configuration.logging_format, configuration.logging_level)
     runtime_of(configuration).run(configuration)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from yaml import ScalarNode
 
-from agents.commands.telling import say
 from agents.published import Served
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError
 from flowmetrics.setting_kinds import LISTEN
 from flowmetrics.yaml_text import Spot, Walk, WrongValueError
+
+log = logging.getLogger(__name__)
 
 
 async def served(configuration: Configuration, engine: Served) -> None:
@@ -19,7 +21,7 @@ async def served(configuration: Configuration, engine: Served) -> None:
     from agents.serving import serve  # the web server takes half of the start-up time, and few commands need it
 
     started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    started.add_done_callback(lambda address: say(f"flowmetrics serves {address.result()} (metrics at /metrics)"))
+    started.add_done_callback(lambda address: log.info("flowmetrics serves %s (metrics at /metrics)", address.result()))
     await serve(configuration, engine, started)
 
 

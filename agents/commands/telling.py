@@ -1,7 +1,8 @@
-"""How commands speak: sentences and progress bars, on standard error."""
+"""How commands speak: sentences, complaints and progress bars, on standard error."""
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,14 @@ import click
 def say(text: str) -> None:
     """A sentence."""
     click.echo(text, err=True)
+
+
+def complain(error: Exception) -> None:
+    """Why the command ends, as a sentence; as a line of the log where there is one."""
+    if logging.root.handlers:
+        logging.getLogger("agents").critical("%s", error)
+    else:
+        say(f"flowmetrics: {error}")
 
 
 def counted(count: int, noun: str) -> str:

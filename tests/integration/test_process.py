@@ -98,17 +98,17 @@ def test_it_listens_where_it_is_told(make: Make, listen: str) -> None:
 
 
 MISTAKES = {
-    "windows: [1d, 1x]": (":3: ", "1x"),
-    "widnows: [1d]": (":3: ", '"widnows"', 'Did you mean "windows"?'),
-    "\n\nresolution: 7m": (":5: ", "7m"),
+    "windows: [1d, 1x]": (":3:15: ", "1x"),
+    "widnows: [1d]": (":3:1: ", '"widnows"', 'Did you mean "windows"?'),
+    "\n\nresolution: 7m": (":5:13: ", "7m"),
     "windows: [1d": (":3", "flowmetrics.yaml"),
-    "timezone: Asia/Soul": (":3: ", "Asia/Soul", "Asia/Seoul"),
-    "kpis: [flow_tme]": (":3: ", "flow_tme", "flow_time"),
+    "timezone: Asia/Soul": (":3:11: ", "Asia/Soul", "Asia/Seoul"),
+    "kpis: [flow_tme]": (":3:8: ", "flow_tme", "flow_time"),
 }
 
 
 @pytest.mark.parametrize("settings", MISTAKES)
-def test_a_mistake_in_the_configuration_stops_the_start_with_file_and_line(make: Make, settings: str) -> None:
+def test_a_mistake_in_the_configuration_stops_the_start_with_its_place(make: Make, settings: str) -> None:
     engine = make(settings)
     fails_to_start(engine, 2, str(engine.config), *MISTAKES[settings])
     assert not engine.data.exists(), "nothing is written before the configuration is right"

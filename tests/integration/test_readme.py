@@ -1,8 +1,9 @@
 """The README as a newcomer follows it: each block in turn, word for word, in a fresh copy with an empty home.
 
-Two things differ from what a newcomer does. Port 8080 may be taken here, so the system chooses one: `make demo` is told
-so by the environment, `flowmetrics run` by a flowmetrics.yaml, and where a block says 127.0.0.1:8080 it is read as the
-address that was told. And pip may use what it has downloaded before.
+Three things differ from what a newcomer does. Port 8080 may be taken here, so the system chooses one: `make demo` is
+told so by the environment, `flowmetrics run` by a flowmetrics.yaml, and where a block says 127.0.0.1:8080 it is read as
+the address that was told. No terminal is here, so that file also asks for the words that one would show. And pip may
+use what it has downloaded before.
 
 A block that is not in `STEPS` fails the tests: say there how it is tried, or why it is not.
 """
@@ -193,9 +194,10 @@ def demo(newcomer: Newcomer, block: Block) -> None:
 
 
 def run(newcomer: Newcomer, block: Block) -> None:
-    (newcomer.place / "flowmetrics.yaml").write_text('http: {listen: "127.0.0.1:0"}\n')
+    (newcomer.place / "flowmetrics.yaml").write_text('http: {listen: "127.0.0.1:0"}\nlogging: {format: console}\n')
     told = newcomer.starts(block.words, SERVES.pattern)
-    assert told.strip() == block.output.replace("http://127.0.0.1:8080", newcomer.address)
+    _, _, shown = block.output.partition("Z ")
+    assert told.strip().partition("Z ")[2] == shown.replace("http://127.0.0.1:8080", newcomer.address)
     until(lambda: newcomer.metrics()("engine_ready") == 1, "the engine is ready")
     assert (newcomer.place / "flowmetrics-data").is_dir()
 

@@ -142,7 +142,7 @@ def audit(config: str | None) -> None:
 def explain(kind: str, key: str, config: str | None) -> None:
     """What is known of one item, request or customer, and what it contributes to which KPI.
 
-    On Kafka workers may run; a data directory must be free.
+    The engine, or workers on Kafka, may run meanwhile.
 
     \b
     Example:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import zlib
 from collections.abc import Sequence
 from typing import Final
@@ -13,6 +12,7 @@ import orjson
 from aiohttp import web
 
 from agents.receipts import Busy, Intake, Receipt
+from agents.token import is_shown
 from flowmetrics.errors import OperationError
 from flowmetrics.limits import REQUEST_BYTES_MAX
 
@@ -41,13 +41,8 @@ class Collector:
 
     async def post(self, request: web.Request) -> web.Response:
         """202 when something was accepted, 400 when nothing was; 401, 413, 415 and 503 as HTTP means them."""
-        if self._token is not None:
-            scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-            same = hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), self._token.encode())
-            if scheme.lower() != "bearer" or not same:
-                return _problem(
-                    401, "send the configured token as Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
-                )
+        if self._token is not None and not is_shown(request.headers.get("Authorization", ""), self._token):
+            return _problem(401, "send the configured token as Authorization: Bearer …", {"WWW-Authenticate": "Bearer"})
         if request.content_type not in _JSON | _LINES:
             known = ", ".join(sorted(_JSON | _LINES))
             return _problem(415, f'Content-Type "{request.content_type}" is not known; send one of {known}')

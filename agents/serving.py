@@ -16,6 +16,7 @@ from aiohttp import web
 
 from agents import filling
 from agents.collector import Collector
+from agents.details import Details
 from agents.live import LiveFeed
 from agents.local.engine import directory_of
 from agents.past import Past
@@ -67,7 +68,8 @@ class Server:
         self._feed = LiveFeed(self._configuration, loop, lambda: (shown.ready, shown.reason), self._past, self._helper)
         shown.listeners.append(self._publish)
         app = web.Application(client_max_size=REQUEST_BYTES_MAX)
-        collector = Collector(self._engine.intake, token_of(self._configuration))
+        token = token_of(self._configuration)
+        collector = Collector(self._engine.intake, token)
         app.router.add_post("/events", collector.post)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
@@ -75,6 +77,7 @@ class Server:
         app.router.add_get("/api/catalogue", self._catalogue)
         app.router.add_get("/api/history", self._history)
         app.router.add_get("/api/live", self._live)
+        Details(self._configuration, token, _POLICY).add_to(app.router)
         app.router.add_get("/{file:.*}", self._page)
         self._runner = web.AppRunner(app, auto_decompress=False, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None)
         await self._runner.setup()

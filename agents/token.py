@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from pathlib import Path
 
 from flowmetrics.configuration import Configuration
@@ -19,3 +20,14 @@ def token_of(configuration: Configuration) -> str | None:
     if not token:
         raise ConfigurationError(f"http.token_file {configuration.token_file} is empty; write the token into it")
     return token
+
+
+def is_shown(authorization: str, token: str) -> bool:
+    """Whether a header `Authorization: Bearer …` shows the token; it takes as long for any wrong one.
+
+    >>> is_shown("Bearer secret", "secret"), is_shown("Basic secret", "secret")
+    (True, False)
+    """
+    scheme, _, shown = authorization.partition(" ")
+    same = hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), token.encode())
+    return scheme.lower() == "bearer" and same

@@ -10,7 +10,7 @@ import enum
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.entity import Entity, Place
@@ -36,6 +36,13 @@ class Better(enum.Enum):
     NEITHER = "neither"
 
 
+class Says(NamedTuple):
+    """What one contribution says of its entity, besides that it counts: `of(bin, amount)`, in a unit."""
+
+    unit: Unit
+    of: Callable[[int, int], float]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Measure:
     """One kind of series: which entities contribute to it, where, and under which labels besides the value stream.
@@ -50,6 +57,9 @@ class Measure:
     facet: str = ""
     distinct: bool = False
     """Whether it counts distinct people, who must not be counted twice under a shared overflow label."""
+    says: Says | None = None
+    only: tuple[tuple[str, str], ...] = ()
+    """Labels of the KPI, besides its own, under which alone it is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +173,10 @@ class Kpi:
     samples_min: int = 30
     moves_with_time: bool = False
     """Whether the value changes with every second, without an event or a new pane."""
+    listed: tuple[Measure, ...] = ()
+    """The measures whose entities are behind the number, where those are not all that it reads."""
+    span_us: Callable[[Configuration], int] = lambda configuration: configuration.horizon_us
+    """How far back it reads where it has no window."""
 
     def __post_init__(self) -> None:
         assert self.question.endswith("?"), f"{self.name}: a question ends with a question mark"

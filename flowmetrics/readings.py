@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from flowmetrics.configuration import ALL, ITEM_TYPES
 from flowmetrics.instants import SECOND_US
-from flowmetrics.kpi import Measure, Point, Reading
+from flowmetrics.kpi import Measure, Point, Reading, Says, Unit
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import Ranked, bin_duration_us
+
+BINNED_SECONDS: Final = Says(Unit.SECONDS, lambda number, amount: bin_duration_us(number) / SECOND_US)
+"""A duration, as its bin tells it."""
+SUMMED_SECONDS: Final = Says(Unit.SECONDS, lambda number, amount: amount / SECOND_US)
+"""A duration that is summed in microseconds."""
 
 
 def declared_labels(view: View, measure: Measure) -> list[tuple[str, ...]]:

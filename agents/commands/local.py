@@ -12,9 +12,10 @@ from typing import Final
 from agents.commands.serving import served
 from agents.commands.telling import say
 from agents.importing import Log, OwnLog
+from agents.local import asking
 from agents.local.engine import Engine, directory_of, open_runner
 from agents.local.intake import pseudonyms_of
-from agents.local.journal import FILE, Journal
+from agents.local.journal import FILE, Journal, Snapshot
 from agents.local.runner import Runner
 from agents.lock import DirectoryLock, HeldError
 from agents.published import clock_us
@@ -86,11 +87,11 @@ def differences(configuration: Configuration) -> Iterator[Difference]:
 
 
 def explained(kind: str, key: str, configuration: Configuration) -> Iterator[str]:
-    """The history of one entity and what it contributes."""
-    with _data_directory(configuration, "explain", must_exist=True) as (journal, runner):
+    """The history of one entity and what it contributes, also while the engine runs."""
+    with Snapshot(existing(directory_of(configuration.broker))) as journal:
         pseudonyms = pseudonyms_of(configuration, journal)
         name = pseudonyms.of(key) if pseudonyms and kind == "customer" else key
-        yield from runner.explain(f"{kind}:{name}")
+        yield from asking.explained(f"{kind}:{name}", configuration, journal)
 
 
 def refused(configuration: Configuration) -> Iterator[tuple[str | int, int, Rejection, bytes]]:

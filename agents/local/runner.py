@@ -30,10 +30,8 @@ from flowmetrics.entities.customer import CUSTOMER, CustomerHistory
 from flowmetrics.epochs import Sweep
 from flowmetrics.errors import ConfigurationError, OperationError, Rejection
 from flowmetrics.events import CustomerEvent, EraseEvent
-from flowmetrics.explain import explanation
 from flowmetrics.families import Family
 from flowmetrics.instants import DAY_US, SECOND_US
-from flowmetrics.kpis import selected
 from flowmetrics.limits import LATENESS_DAYS
 from flowmetrics.settings import effective, fingerprint, read_settings
 from flowmetrics.source import FAR_FUTURE, Timed
@@ -43,7 +41,7 @@ from flowmetrics.steps.audit import Difference, compare
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.steps.stored import decode_history, encode_history
 from flowmetrics.steps.tally import Tally
-from flowmetrics.steps.track import Changes, Track, keyed, keys_of
+from flowmetrics.steps.track import Changes, keyed, keys_of
 from flowmetrics.topology import Change, assemble, made_anew
 
 BATCH_EVENTS_MAX: Final = 10_000
@@ -296,19 +294,6 @@ class Runner:
         keys = list(self.journal.keys())
         track = self._track if self._is_as_read else None
         yield from compare(keys, self._histories, track, self._tally, self._table, oldest)
-
-    def explain(self, key: str) -> Iterator[str]:
-        """The facts of one entity and what they contribute, in words, as the configuration reads them that was given.
-
-        Raises OperationError for an unknown key.
-        """
-        if not any(True for _ in self.journal.histories([key])):
-            raise OperationError(
-                f"nothing is known of {key}; keys are case-sensitive, and ids are those that were sent"
-            )
-        history, wanted, kpis = self._histories[key], self._wanted, selected(self._wanted)
-        contributed = Track(wanted, kpis, self._table).contributions(key, self._histories)
-        yield from explanation(key, history, contributed, self._table, kpis, wanted)
 
     # --- epochs ---------------------------------------------------------------------------------------------------
     @property

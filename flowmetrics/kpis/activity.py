@@ -14,6 +14,7 @@ from typing import Final
 from flowmetrics.entities.customer import CUSTOMER, DAYS, RECENCY, CustomerStory
 from flowmetrics.entities.slots import slot_end
 from flowmetrics.entity import Place
+from flowmetrics.instants import DAY_US
 from flowmetrics.kpi import (
     Better,
     DriftAlert,
@@ -115,6 +116,7 @@ ACTIVITY_KPIS: Final = (
         labels=(),
         measures=(PERSON_DAYS, LAST_DAY),
         reading=_read_stickiness,
+        span_us=lambda configuration: STICKINESS_DAYS * DAY_US,
         alert=NoAlert("It moves over weeks; active_users pages first, this one explains it."),
         example=Example(
             "Three person-days over thirty days and two people.",

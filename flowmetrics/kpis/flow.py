@@ -29,7 +29,14 @@ from flowmetrics.kpi import (
     Unit,
     ratio_point,
 )
-from flowmetrics.readings import count_per_window, declared_labels, level, percentiles_per_window
+from flowmetrics.readings import (
+    BINNED_SECONDS,
+    SUMMED_SECONDS,
+    count_per_window,
+    declared_labels,
+    level,
+    percentiles_per_window,
+)
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import Ranked, duration_bin
 
@@ -72,9 +79,9 @@ def _reopens(item: ItemStory) -> Iterable[Place]:
 
 
 DONE: Final = Measure("items_done", WORK_ITEM, ("item_type",), _done)
-FLOW_TIME: Final = Measure("flow_time", WORK_ITEM, ("item_type",), _flow_time)
-CLOCK_SUM: Final = Measure("flow_clock_us", WORK_ITEM, ("item_type",), _clock_sum)
-ACTIVE_SUM: Final = Measure("flow_active_us", WORK_ITEM, ("item_type",), _active_sum)
+FLOW_TIME: Final = Measure("flow_time", WORK_ITEM, ("item_type",), _flow_time, says=BINNED_SECONDS)
+CLOCK_SUM: Final = Measure("flow_clock_us", WORK_ITEM, ("item_type",), _clock_sum, says=SUMMED_SECONDS)
+ACTIVE_SUM: Final = Measure("flow_active_us", WORK_ITEM, ("item_type",), _active_sum, says=SUMMED_SECONDS)
 LOAD: Final = Measure("flow_load", WORK_ITEM, ("item_type", "state"), _load)
 BEYOND: Final = Measure("items_beyond_horizon", WORK_ITEM, ("item_type",), _beyond)
 REOPENED: Final = Measure("items_reopened", WORK_ITEM, ("item_type",), _reopens)
@@ -211,6 +218,7 @@ FLOW_KPIS: Final = (
         better=Better.LOWER,
         labels=("item_type", "state"),
         measures=(LOAD, DONE),
+        listed=(LOAD,),
         reading=_read_load,
         alert=DriftAlert(
             "Finish before starting: look at the oldest items in the state that grew.", 0.3, Noise.COUNTING

@@ -9,7 +9,7 @@ from flowmetrics.configuration import ALL, label_of
 from flowmetrics.entities.request import REQUEST, RequestStory, Resolution
 from flowmetrics.entity import Place
 from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Noise, Point, Severity, Unit
-from flowmetrics.readings import count_per_window, declared_labels, level, percentiles_per_window
+from flowmetrics.readings import BINNED_SECONDS, count_per_window, declared_labels, level, percentiles_per_window
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import duration_bin
 
@@ -45,8 +45,8 @@ def _beyond(request: RequestStory) -> Iterable[Place]:
     return (((request.value_stream, label_of(request.channel)), request.beyond_at, 0, 1),)
 
 
-FIRST: Final = Measure("request_first", REQUEST, ("channel",), _first)
-FULL: Final = Measure("request_full", REQUEST, ("channel",), _full)
+FIRST: Final = Measure("request_first", REQUEST, ("channel",), _first, says=BINNED_SECONDS, only=(("kind", "first"),))
+FULL: Final = Measure("request_full", REQUEST, ("channel",), _full, says=BINNED_SECONDS, only=(("kind", "full"),))
 RESOLVED: Final = Measure("requests_resolved", REQUEST, ("channel",), _resolved)
 OPEN: Final = Measure("requests_open", REQUEST, ("channel",), _open)
 BEYOND: Final = Measure("requests_beyond_horizon", REQUEST, ("channel",), _beyond)
@@ -120,6 +120,7 @@ REQUEST_KPIS: Final = (
         better=Better.LOWER,
         labels=("channel",),
         measures=(OPEN, RESOLVED),
+        listed=(OPEN,),
         reading=_read_open,
         alert=DriftAlert("Look which channel grew, and whether requests_resolved fell with it.", 0.3, Noise.COUNTING),
         example=Example(

@@ -67,6 +67,7 @@ RETENTION_KPIS: Final = (
         labels=("mode", "period"),
         measures=(MATURE, RETAINED),
         reading=_read_retention,
+        span_us=lambda configuration: configuration.longest_us,
         alert=NoAlert("A cohort tells its story weeks later; active_users and value_reached page first."),
         example=Example(
             "Ann came on the first and the second day, Bob on the first only; day 1 is over on the third.",

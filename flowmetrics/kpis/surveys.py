@@ -23,6 +23,7 @@ from flowmetrics.kpi import (
     Kpi,
     Measure,
     Point,
+    Says,
     Severity,
     Unit,
     wilson,
@@ -121,7 +122,12 @@ def _survey_kpi(name: str, survey: Survey) -> Kpi:
         score, unit, what = net_promoter, Unit.SCORE, "Promoters less detractors, from -100 to 100,"
         points = 8.0
     measure = Measure(
-        f"survey_{name}", CUSTOMER, ("touchpoint", "segment"), partial(_voices, name, survey.low), ANSWERS
+        f"survey_{name}",
+        CUSTOMER,
+        ("touchpoint", "segment"),
+        partial(_voices, name, survey.low),
+        ANSWERS,
+        says=Says(Unit.SCORE, lambda number, amount: number + survey.low),
     )
     metric = f"flowmetrics_{name}_{unit.value}"
     return Kpi(

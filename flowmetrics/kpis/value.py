@@ -14,7 +14,7 @@ from flowmetrics.entities.customer import CUSTOMER, MILESTONES, CustomerStory
 from flowmetrics.entity import Place
 from flowmetrics.instants import duration_text
 from flowmetrics.kpi import Better, DriftAlert, Example, Kpi, Measure, NoAlert, Point, Unit, ratio_point
-from flowmetrics.readings import count_per_window, percentiles_per_window
+from flowmetrics.readings import BINNED_SECONDS, count_per_window, percentiles_per_window
 from flowmetrics.view import View
 from flowmetrics.windowing.bins import duration_bin
 
@@ -60,7 +60,7 @@ def _reached(person: CustomerStory) -> Iterable[Place]:
                 yield (stream, segment, duration_text(within_us)), start + within_us, 0, 1
 
 
-TIME_TO_VALUE: Final = Measure("time_to_value", CUSTOMER, ("segment",), _time_to_value, MILESTONES)
+TIME_TO_VALUE: Final = Measure("time_to_value", CUSTOMER, ("segment",), _time_to_value, MILESTONES, says=BINNED_SECONDS)
 BEFORE_START: Final = Measure("value_before_start", CUSTOMER, ("segment",), _before_start, MILESTONES)
 MATURE: Final = Measure("value_mature", CUSTOMER, ("segment", "within"), _mature, MILESTONES, distinct=True)
 REACHED: Final = Measure("value_reached", CUSTOMER, ("segment", "within"), _reached, MILESTONES, distinct=True)

@@ -14,13 +14,14 @@ BIN := $(VENV)/bin
 CHECKERS := .venv-deploy
 SOURCES := flowmetrics agents tests benchmarks
 
-.PHONY: help demo test check check-deploy simulate chaos bench lock format clean
+.PHONY: help demo test check docs check-deploy simulate chaos bench lock format clean
 
 help:
 	@echo "make demo      a simulated company on http://localhost:8080; LISTEN=HOST:PORT for another place"
 	@echo "make test      every check and every test"
 	@echo "make check     formatting, types, import contracts, freshness of generated files"
 	@echo "make check-deploy  image, compose, chart, Prometheus, Alertmanager and systemd, as far as this machine can"
+	@echo "make docs      the documentation site into .site/; a link that leads nowhere fails"
 	@echo "make simulate  SEEDS=n  the simulator at any length"
 	@echo "make chaos     KILLS=n STOPS=n SEED=s  faults on a real Kafka"
 	@echo "make bench     ENGINES=\"flowmetrics flink\" EVENTS=n WORKERS=n KPIS=all  flow-1 side by side with other engines"
@@ -32,7 +33,10 @@ demo: $(VENV)/run
 test: check $(CHECKERS)/installed
 	$(BIN)/python -m pytest
 
-check: $(VENV)/test
+docs: $(VENV)/test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+check: $(VENV)/test docs
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
@@ -70,7 +74,7 @@ lock: $(VENV)/test
 	$(COMPILE) --group deploy -o requirements-deploy.lock
 
 clean:
-	rm -rf $(VENV) $(CHECKERS) .bench .kafka .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(CHECKERS) .site .bench .kafka .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 
 # A stamp for each set of packages, renewed when the lock file changes.
 $(VENV)/bin/python:

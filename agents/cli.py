@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import ParamSpec
 
 import click
+from click.shell_completion import get_completion_class
 
 from agents import commands
 from agents.commands.telling import complain
@@ -228,6 +229,22 @@ def validate(files: tuple[Path, ...], mapping: Path | None, config: str | None, 
       flowmetrics validate flowmetrics.yaml map.yaml events.jsonl
     """
     commands.validate(list(files), mapping, load_configuration(config), schema)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what lets a shell complete commands and options at the Tab key.
+
+    \b
+    Example, for the line at the end of ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
+      eval "$(flowmetrics completion bash)"
+      eval "$(flowmetrics completion zsh)"
+      flowmetrics completion fish | source
+    """
+    words = get_completion_class(shell)
+    assert words is not None, "click knows each of the shells above"
+    click.echo(words(main, {}, "flowmetrics", "_FLOWMETRICS_COMPLETE").source())
 
 
 if __name__ == "__main__":

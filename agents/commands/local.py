@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from agents.commands.serving import served
-from agents.commands.telling import say
+from agents.commands.telling import each_with_bar, say
 from agents.importing import Log, OwnLog
 from agents.local import asking
 from agents.local.engine import Engine, directory_of, open_runner
@@ -83,7 +84,7 @@ def differences(configuration: Configuration) -> Iterator[Difference]:
                 f"the configuration has changed: audited is epoch {runner.epoch}, under the former one, "
                 f"until flowmetrics run has built the next ({runner.progress:.0%} done)"
             )
-        yield from runner.audit()
+        yield from runner.audit(partial(each_with_bar, label="auditing"))
 
 
 def explained(kind: str, key: str, configuration: Configuration) -> Iterator[str]:

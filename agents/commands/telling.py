@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import click
+
+T = TypeVar("T")
+
+SHOWN_MAX: Final = 500
+"""A progress bar is drawn about so many times: drawing must cost nothing beside the work."""
 
 
 def say(text: str) -> None:
@@ -40,5 +45,14 @@ def bar(length: int, label: str) -> Iterator[Callable[[int], None]]:
         yield lambda done: None
         return
     shown: Any
-    with click.progressbar(length=length, file=sys.stderr, label=label) as shown:
+    steps = max(1, length // SHOWN_MAX)
+    with click.progressbar(length=length, file=sys.stderr, label=label, update_min_steps=steps) as shown:
         yield shown.update
+
+
+def each_with_bar(things: Sequence[T], label: str) -> Iterator[T]:
+    """The things one after another, with a progress bar over them."""
+    with bar(len(things), label) as progress:
+        for thing in things:
+            yield thing
+            progress(1)

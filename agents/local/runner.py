@@ -14,7 +14,7 @@ Nothing here computes a KPI; nothing in the steps knows of the journal, threads 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from operator import itemgetter
 from typing import Final, TypeVar
@@ -288,12 +288,15 @@ class Runner:
         return self.waiting <= 0
 
     # --- proof ----------------------------------------------------------------------------------------------------
-    def audit(self) -> Iterator[Difference]:
-        """Where the contributions that facts call for, those emitted and the panes do not agree."""
+    def audit(self, each: Callable[[list[str]], Iterable[str]] = iter) -> Iterator[Difference]:
+        """Where the contributions that facts call for, those emitted and the panes do not agree.
+
+        `each` is given the keys of all histories, and goes through them: it may show how far it is.
+        """
         oldest = self._tally.pane - self.configuration.panes(self.configuration.horizon_us)
         keys = list(self.journal.keys())
         track = self._track if self._is_as_read else None
-        yield from compare(keys, self._histories, track, self._tally, self._table, oldest)
+        yield from compare(each(keys), self._histories, track, self._tally, self._table, oldest)
 
     # --- epochs ---------------------------------------------------------------------------------------------------
     @property

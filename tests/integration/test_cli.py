@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,7 +27,20 @@ from flowmetrics.errors import OperationError
 
 Make: TypeAlias = Callable[..., EngineProcess]
 
-COMMANDS = ("demo", "run", "import", "replay", "audit", "explain", "rejected", "move", "adopt", "generate", "validate")
+COMMANDS = (
+    "demo",
+    "run",
+    "import",
+    "replay",
+    "audit",
+    "explain",
+    "rejected",
+    "move",
+    "adopt",
+    "generate",
+    "validate",
+    "completion",
+)
 NOON = "2025-03-01T12:00:00Z"
 MAP = """
 events:
@@ -98,6 +113,21 @@ def test_the_help_of_each_command_shows_an_example_that_can_be_typed(tmp_path: P
     assert examples
     known = set(re.findall(r"--[a-z]+", text))
     assert {word for example in examples for word in re.findall(r"--[a-z]+", example)} <= known
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete_commands(tmp_path: Path, shell: str) -> None:
+    assert "_FLOWMETRICS_COMPLETE" in run(tmp_path, "completion", shell).well().out
+
+
+def test_the_tab_key_completes_a_command_in_a_real_bash(tmp_path: Path) -> None:
+    ask = (
+        'eval "$(flowmetrics completion bash)"; COMP_WORDS=(flowmetrics val); COMP_CWORD=1; '
+        '_flowmetrics_completion flowmetrics; echo "${COMPREPLY[@]}"'
+    )
+    place = f"{COMMAND.parent}:{os.environ['PATH']}"
+    done = subprocess.run(["bash", "-c", ask], capture_output=True, text=True, check=True, env={"PATH": place})
+    assert done.stdout == "validate\n"
 
 
 WRONG_USE: dict[str, tuple[list[str], str]] = {
@@ -552,3 +582,26 @@ def test_the_demo_serves_a_company_and_leaves_nothing_behind(tmp_path: Path) -> 
     assert "Traceback" not in log.read_text(), log.read_text()
     assert "nothing of it is kept" in log.read_text()
     assert list(temporary.iterdir()) == []
+
+
+# --- progress --------------------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(folder: Path, *words: str) -> str:
+    """What a command says on standard error where that is a terminal."""
+    reader, writer = pty.openpty()
+    subprocess.run([COMMAND, *words], cwd=folder, stdout=subprocess.DEVNULL, stderr=writer, check=True, timeout=60)
+    os.close(writer)
+    said = b""
+    with suppress(OSError):  # how the end of a terminal is told
+        while some := os.read(reader, 65536):
+            said += some
+    os.close(reader)
+    return said.decode()
+
+
+@pytest.mark.parametrize("words", [("import", "events.jsonl"), ("replay", "events.jsonl", "--at", NOON), ("audit",)])
+def test_long_work_shows_how_far_it_is_on_a_terminal_and_nowhere_else(folder: Path, words: tuple[str, ...]) -> None:
+    run(folder, "import", "events.jsonl").well()
+    assert "100%" in on_a_terminal(folder, *words)
+    assert "%" not in run(folder, *words).well().err

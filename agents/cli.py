@@ -123,6 +123,37 @@ def replay(files: Iterable[Path], mapping: Path | None, config: str | None, ats:
 
 
 @main.command()
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@_map
+@_config
+@click.option("--openmetrics", metavar="OUT", type=click.Path(path_type=Path), help="A new file to write.")
+@click.option("--prometheus", metavar="DIRECTORY", type=click.Path(path_type=Path), help="Its data directory.")
+@click.option("--from", "start", metavar="TIME", help="RFC 3339; otherwise as long ago as baselines look back.")
+@click.option("--to", "end", metavar="TIME", help="RFC 3339; otherwise now.")
+@click.option("--step", metavar="DURATION", help="Between two values; a multiple of the resolution, otherwise 5m.")
+@click.option("--hole", metavar="DURATION", default="5d", show_default=True, help="No event for longer is a hole.")
+@click.option("--retention", metavar="DURATION", default="400d", show_default=True, help="How long it is kept there.")
+@_told
+def backfill(
+    files: tuple[Path, ...], mapping: Path | None, config: str | None, openmetrics: Path | None,
+    prometheus: Path | None, start: str | None, end: str | None, step: str | None, hole: str, retention: str,
+) -> None:  # fmt: skip
+    """The KPIs over past time, so that a Prometheus has boards and baselines on the first day.
+
+    They are those of the engine's log, or of FILES. With --prometheus they become blocks in its data directory, and so
+    does what the recording rules make of them; it may run or not. With --openmetrics they become a file for `promtool
+    tsdb create-blocks-from openmetrics`.
+
+    \b
+    Example:
+      flowmetrics backfill --prometheus /var/lib/prometheus/metrics2
+      flowmetrics backfill --openmetrics history.txt --from 2025-01-01T00:00:00Z tickets.csv --map tickets.yaml
+    """
+    wanted = commands.Wanted(openmetrics, prometheus, start, end, step, hole, retention, files, mapping)
+    commands.backfill(wanted, load_configuration(config))
+
+
+@main.command()
 @_config
 @_told
 def audit(config: str | None) -> None:

@@ -126,6 +126,11 @@ def _samples(labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -
     return tuple(Sample(tuple(zip(labels, key, strict=True)), float(value)) for key, value in sorted(values.items()))
 
 
+def ready_family(ready: bool) -> Family:
+    """Whether what is shown is complete; every rule asks it first."""
+    return gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(ready)})
+
+
 def epoch_families(published: int | None, progress: float | None) -> list[Family]:
     """Which epoch is shown, and how much of the next one is built, where that is known."""
     values = {

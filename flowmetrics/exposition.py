@@ -6,9 +6,9 @@ The only file that knows these formats. Labels are written in the order in which
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from flowmetrics.families import Family, Labels, Sample
 
@@ -65,7 +65,7 @@ def render_openmetrics(readings: Iterable[tuple[float, Iterable[Family]]]) -> by
     """The text of families read at several times, each in seconds since 1970 and kept to the millisecond.
 
     Each family stands once; all samples of one series stand together, in time order. Of two readings of one
-    time the one given later counts. `promtool tsdb create-blocks-from openmetrics` accepts it.
+    time only the one given later counts. `promtool tsdb create-blocks-from openmetrics` accepts it.
 
     >>> depth = Family("depth", "How deep.", "gauge", (Sample((), 3.0),))
     >>> print(render_openmetrics([(60.0, [depth]), (0.25, [depth])]).decode(), end="")
@@ -75,23 +75,78 @@ def render_openmetrics(readings: Iterable[tuple[float, Iterable[Family]]]) -> by
     depth 3.0 60.000
     # EOF
     """
-    heads: dict[str, str] = {}
-    series: dict[str, dict[Labels, dict[int, float]]] = {}
-    for at, families in readings:
-        millisecond = round(at * 1000)
+    latest = {round(at * 1000): families for at, families in readings}
+    chapter = Chapter()
+    for millisecond, families in sorted(latest.items()):
+        chapter.add(millisecond, families)
+    parts, head = [], ""
+    for series, text in chapter.texts():
+        if series.head != head:
+            head = series.head
+            parts.append(head)
+        parts.append(text)
+    return _encoded("".join([*parts, END]))
+
+
+END: Final = "# EOF\n"
+"""The last line of an OpenMetrics text."""
+
+
+class SeriesName(NamedTuple):
+    """What tells a series from all others in an OpenMetrics text."""
+
+    head: str
+    """The lines that stand once above all series of the family."""
+    start: str
+    """What each of its lines begins with: name and labels."""
+
+
+class Chapter:
+    """Readings of successive times, turned over: each series with its samples, as OpenMetrics has them.
+
+    A long history is written in several chapters; the texts of one series, put together in their order, are what a
+    single chapter would have given.
+
+    >>> depth, chapter = Family("depth", "How deep.", "gauge", (Sample((), 3.0),)), Chapter()
+    >>> chapter.add(250, [depth])
+    >>> chapter.add(60_000, [depth])
+    >>> [(series.start, text) for series, text in chapter.texts()]
+    [('depth ', 'depth 3.0 0.250\\ndepth 3.0 60.000\\n')]
+    """
+
+    def __init__(self) -> None:
+        self._heads: dict[str, str] = {}
+        self._series: dict[str, dict[Labels, tuple[array[int], array[float]]]] = {}
+        self._times: list[str] = []
+        self.samples = 0
+
+    def add(self, millisecond: int, families: Iterable[Family]) -> None:
+        """A reading; its time, in milliseconds since 1970, is later than that of every one before."""
+        number = len(self._times)
+        self._times.append(f" {millisecond / 1000:.3f}\n")
         for family in families:
-            heads.setdefault(family.name, _openmetrics_head(family))
-            by_labels = series.setdefault(family.name, {})
+            by_labels = self._series.get(family.name)
+            if by_labels is None:
+                by_labels = self._series[family.name] = {}
+                self._heads[family.name] = _openmetrics_head(family)
             for sample in family.samples:
-                by_labels.setdefault(sample.labels, {})[millisecond] = sample.value
-    parts = []
-    for name, by_labels in series.items():
-        if by_labels:
-            parts.append(heads[name])
-            for labels, by_time in by_labels.items():
+                column = by_labels.get(sample.labels)
+                if column is None:
+                    column = by_labels[sample.labels] = (array("I"), array("d"))
+                column[0].append(number)
+                column[1].append(sample.value)
+            self.samples += len(family.samples)
+
+    def texts(self) -> Iterator[tuple[SeriesName, str]]:
+        """Each series with its lines, those of one family together."""
+        times = self._times
+        for name, by_labels in self._series.items():
+            for labels, (numbers, values) in by_labels.items():
                 start = _prefix(name, labels)
-                parts.extend(f"{start}{number_text(v)} {t / 1000:.3f}\n" for t, v in sorted(by_time.items()))
-    return _encoded("".join([*parts, "# EOF\n"]))
+                bits = array("q", values.tobytes())  # NaN equals itself, and zero does not equal negative zero
+                words = {key: start + number_text(value) for key, value in dict(zip(bits, values, strict=True)).items()}
+                lines = [words[key] + times[number] for number, key in zip(numbers, bits, strict=True)]
+                yield SeriesName(self._heads[name], start), "".join(lines)
 
 
 def number_text(value: float) -> str:

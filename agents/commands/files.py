@@ -33,13 +33,13 @@ IMPORT_EVENTS: Final = 5000
 
 def import_files(files: Sequence[Path], mapping: Path | None, configuration: Configuration) -> None:
     """Put the events of files into the log, with a bar that shows bytes read."""
-    outcome, rows, runtime = Outcome(), _mapping(mapping), runtime_of(configuration)
+    outcome, rows, runtime = Outcome(), mapping_of(mapping), runtime_of(configuration)
     sizes(files)
     for path in files:
         read_events(path, rows)  # a file that cannot be read is told before anything is written
     gc.disable()
-    with runtime.log(configuration) as log, _bar(files) as progress:
-        for batch in _batches(_events(files, rows, progress)):
+    with runtime.log(configuration) as log, files_bar(files) as progress:
+        for batch in _batches(file_events(files, rows, progress)):
             log.take(batch, outcome)
         log.finish()
     say(outcome.sentence)
@@ -60,8 +60,8 @@ def replay(
             raise ConfigurationError(f"--at {at} is too late for any calendar; name a year before 9900")
     gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
     again = Replay(configuration, ats)
-    with _bar(files) as progress:
-        readings = again.readings(_events(files, _mapping(mapping), progress))
+    with files_bar(files) as progress:
+        readings = again.readings(file_events(files, mapping_of(mapping), progress))
         (json_lines if form == "json" else openmetrics)(readings, sys.stdout.buffer.write)
     say(f"{again.taken} events read{refusals(again.rejected)}")
     sys.stdout.flush()
@@ -75,7 +75,7 @@ def validate(files: Sequence[Path], mapping: Path | None, configuration: Configu
         return
     if not files:
         raise ConfigurationError("name a file to check: a configuration, a mapping, or events")
-    rows, mistakes = _mapping(mapping), 0
+    rows, mistakes = mapping_of(mapping), 0
     for path in files:
         for mistake in _mistakes(path, rows, configuration):
             say(mistake)
@@ -114,13 +114,15 @@ def _text(path: Path) -> str:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _mapping(path: Path | None) -> RowMapping | None:
+def mapping_of(path: Path | None) -> RowMapping | None:
+    """The mapping in a file; None where none is named. Raises ConfigurationError."""
     return None if path is None else parse_mapping(_text(path), str(path))
 
 
-def _events(
+def file_events(
     files: Iterable[Path], mapping: RowMapping | None, progress: Callable[[int], None]
 ) -> Iterator[bytes | Rejection]:
+    """The events of several files; `progress` is told up to which byte of all of them they were read."""
     before = 0
     for path in files:
         base = before
@@ -134,7 +136,7 @@ def _batches(events: Iterator[bytes | Rejection]) -> Iterator[list[bytes | Rejec
 
 
 @contextmanager
-def _bar(files: Sequence[Path]) -> Iterator[Callable[[int], None]]:
+def files_bar(files: Sequence[Path]) -> Iterator[Callable[[int], None]]:
     """A progress bar over the bytes of files; what it gives is told up to which byte they were read."""
     reached = 0
     with bar(sizes(files), "reading") as progress:

@@ -8,11 +8,14 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Final, TypeVar
 
+from aiokafka.structs import ConsumerRecord
+
 from agents.commands.serving import served
 from agents.commands.telling import bar
 from agents.importing import Entry, Log, Outcome
 from agents.judging import read_pseudonyms
 from agents.kafka.auditing import differences_of, read_by_audit
+from agents.kafka.changelog import read_to_end
 from agents.kafka.connection import Connection
 from agents.kafka.engine import KafkaEngine
 from agents.kafka.epochs import EpochLog
@@ -22,7 +25,7 @@ from agents.kafka.reading import answering, count, must_exist, same_pseudonyms
 from agents.kafka.refused import refused_events, sent_again
 from agents.kafka.sending import Sender
 from agents.kafka.topics import prepare, topics_of
-from agents.kafka.tracking import rejected_record
+from agents.kafka.tracking import ARRIVED, rejected_record
 from agents.logs import share_format
 from agents.published import clock_us
 from agents.receipts import Busy, Receipt
@@ -82,6 +85,36 @@ async def _differences(configuration: Configuration) -> AsyncGenerator[Differenc
             found = await differences_of(connection, topics, clock_us(), progress)
     for difference in found:
         yield difference
+
+
+@contextmanager
+def past(configuration: Configuration) -> Iterator[tuple[int, Iterator[tuple[int, bytes]]]]:
+    """The events topic as far as Kafka still has it; workers may run, or not."""
+    records = asyncio.run(_events_count(configuration))
+    batches = _each(_event_batches(configuration))
+    yield records, (event for batch in batches for event in batch)
+
+
+async def _events_count(configuration: Configuration) -> int:
+    connection, topics = Connection(configuration), topics_of(configuration)
+    async with answering(connection):
+        await must_exist(connection, topics)
+        await same_pseudonyms(connection, topics, configuration)
+        return await count(connection, topics, [topics.events])
+
+
+async def _event_batches(configuration: Configuration) -> AsyncGenerator[list[tuple[int, bytes]], None]:
+    connection, topics = Connection(configuration), topics_of(configuration)
+    async with answering(connection):
+        for number in range(topics.partitions):
+            async for records in read_to_end(connection, topics.events, number, 0):
+                yield [(_arrived_at(record), record.value) for record in records if record.value]
+
+
+def _arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:
+    """When an event first arrived: one that was passed on to another partition says so."""
+    told = dict(record.headers).get(ARRIVED)
+    return record.timestamp * 1000 if told is None else int(told)
 
 
 def explained(kind: str, key: str, configuration: Configuration) -> Iterator[str]:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +19,7 @@ from agents.local import asking
 from agents.local.engine import Engine, directory_of, open_runner
 from agents.local.intake import pseudonyms_of
 from agents.local.journal import FILE, Journal, Snapshot
+from agents.local.reading import erasures, whole_log
 from agents.local.runner import Runner
 from agents.lock import DirectoryLock, HeldError
 from agents.published import clock_us
@@ -55,6 +58,22 @@ def log(configuration: Configuration) -> Iterator[Log]:
                     raise _silent(held) from None
                 time.sleep(0 if log else 0.1)
         yield log
+
+
+@contextmanager
+def past(configuration: Configuration) -> Iterator[tuple[int, Iterator[tuple[int, bytes]]]]:
+    """The log of the data directory, also while the engine runs; and what is known of whom was erased from it."""
+    journal = Journal(existing(directory_of(configuration.broker)))
+    try:
+        pseudonyms_of(configuration, journal)  # under another key one person would be two
+        if journal.first() > 0:
+            say(
+                f"the log of {journal.path} no longer begins at the first event (log.retention): of what was begun "
+                "before that only the rest is known, so the oldest values are too low"
+            )
+        yield journal.end - journal.first(), chain(erasures(journal), filter(itemgetter(1), whole_log(journal)))
+    finally:
+        journal.close()
 
 
 def _log_of(held: HeldError, configuration: Configuration) -> Log | None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import orjson
 
 from agents.commands.local import existing
 from agents.commands.telling import bar, counted, say
@@ -24,22 +23,16 @@ from agents.kafka.topics import prepare, topics_of
 from agents.kafka.tracking import rejected_record
 from agents.local.intake import pseudonyms_of
 from agents.local.journal import Journal
+from agents.local.reading import EVENTS_AT_ONCE, erasures, whole_log
 from agents.lock import DirectoryLock
 from flowmetrics.configuration import Configuration
-from flowmetrics.entities.customer import CUSTOMER, CustomerHistory
 from flowmetrics.errors import OperationError, Rejection
-from flowmetrics.events import CustomerEvent, EraseEvent
-from flowmetrics.instants import instant_text
 from flowmetrics.limits import EVENT_BYTES_MAX
 from flowmetrics.settings import fingerprint
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.sources.pseudonyms import discreet
-from flowmetrics.steps.stored import decode_history
 
-EVENTS_AT_ONCE: Final = 10_000
 BYTES_AT_ONCE: Final = 8 * 1024 * 1024
-SOURCE: Final = "flowmetrics/move"
-"""Of the events that tell of an erased person what the log no longer does."""
 
 
 def move_log(directory: Path, configuration: Configuration) -> None:
@@ -106,8 +99,8 @@ class Move:
 
     def portions(self, there: set[bytes], progress: Progress) -> Iterator[list[Record]]:
         """Records to be sent together; those that follow from erasures first, as in a reading from the beginning."""
-        records, size = [self._event(*told) for told in _erasures(self._journal)], 0
-        for arrived_at, line in _log(self._journal):
+        records, size = [self._event(*told) for told in erasures(self._journal)], 0
+        for arrived_at, line in whole_log(self._journal):
             progress(1)
             if not line:
                 continue  # it was an event of an erased person
@@ -136,37 +129,6 @@ class Move:
             told = discreet(timed) if self._discreet else timed
             return rejected_record(self._topics, 0, told, (arrived_at, line))
         return event_record(self._topics, timed[1], line, arrived_at)
-
-
-def _log(journal: Journal) -> Iterator[tuple[int, bytes]]:
-    """Arrival stamp and line of every event."""
-    position = 0
-    while position < journal.end:
-        for arrived_at, lines in journal.read(position, EVENTS_AT_ONCE):
-            position += len(lines)
-            for line in lines:
-                yield arrived_at, line
-
-
-def _erasures(journal: Journal) -> Iterator[tuple[int, bytes]]:
-    """What is known of erased persons, as events: that they are erased, and whom the deleted events linked them to.
-
-    They are the same in every move; as arrival stamp they have the instant that they tell of.
-    """
-    for key, body in journal.histories([key for key, _, _ in journal.erased()]):
-        history = decode_history(key, body)
-        assert isinstance(history, CustomerHistory)
-        person = key.removeprefix(CUSTOMER.key(""))
-        for mate, told_at in sorted(history.mentioned.items()):
-            if told_at <= history.erased_at:
-                other = mate.removeprefix(CUSTOMER.key(""))
-                yield _told(CustomerEvent, told_at, f"{person} {other}", {"customer": person, "aliases": [other]})
-        yield _told(EraseEvent, history.erased_at, person, {"person": person})
-
-
-def _told(kind: type[msgspec.Struct], at: int, name: str, data: dict[str, object]) -> tuple[int, bytes]:
-    event = {"specversion": "1.0", "id": name, "source": SOURCE, "type": kind.__struct_config__.tag}
-    return at, orjson.dumps({**event, "time": instant_text(at), "data": data})
 
 
 def _mark(arrived_at: int, body: bytes) -> bytes:

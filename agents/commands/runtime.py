@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,10 @@ class Runtime(Protocol):
 
     def log(self, configuration: Configuration) -> AbstractContextManager[Log]:
         """The log of events, to be written."""
+        ...
+
+    def past(self, configuration: Configuration) -> AbstractContextManager[tuple[int, Iterator[tuple[int, bytes]]]]:
+        """The events so far, each with its arrival stamp, and about how many they are."""
         ...
 
     def differences(self, configuration: Configuration) -> Iterable[Difference]:

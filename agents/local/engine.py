@@ -18,7 +18,7 @@ from agents.local.runner import TALLY_STORE_US, Runner
 from agents.lock import DirectoryLock
 from agents.published import Published, clock_us
 from flowmetrics.configuration import Configuration
-from flowmetrics.engine_metrics import gauge
+from flowmetrics.engine_metrics import ready_family
 from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.instants import DAY_US, SECOND_US
@@ -167,7 +167,7 @@ class Engine:
         shown.reason = "" if shown.ready else f"catching up: {runner.waiting} events of the log are not counted yet"
         if not shown.ready:
             families = []  # unknown is not zero: nothing is shown before it is right
-        ready = gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(shown.ready)})
+        ready = ready_family(shown.ready)
         shown.page = self._page.render([*families, *runner.engine_families(), ready])
         shown.kpis = runner.read.kpis
         for listener in shown.listeners:

@@ -32,6 +32,7 @@ COMMANDS = (
     "run",
     "import",
     "replay",
+    "backfill",
     "audit",
     "explain",
     "rejected",

@@ -142,7 +142,7 @@ def test_openmetrics_reads_back_in_time_order_with_every_value(
     assert text.endswith("# EOF\n")
     told = {
         (f.name, frozenset(s.labels), round(at * 1000)): number_text(s.value)
-        for at, page in plain
+        for at, page in dict(plain).items()
         for f in page
         for s in f.samples
     }

@@ -43,6 +43,7 @@ check: $(VENV)/test docs
 	$(BIN)/lint-imports
 	$(BIN)/flowmetrics generate docs --check
 	$(BIN)/flowmetrics generate rules --check
+	$(BIN)/flowmetrics generate dashboards --check
 	$(BIN)/flowmetrics generate chart --check
 
 check-deploy: $(VENV)/test $(CHECKERS)/installed
@@ -62,6 +63,7 @@ format: $(VENV)/test
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/flowmetrics generate docs
+	$(BIN)/flowmetrics generate dashboards
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
@@ -69,7 +71,7 @@ lock: $(VENV)/test
 	$(BIN)/pip install --quiet uv
 	$(COMPILE) pyproject.toml -o requirements.lock
 	$(COMPILE) --extra kafka pyproject.toml -o requirements-kafka.lock
-	$(COMPILE) --extra test --extra docs --extra kafka pyproject.toml -o requirements-test.lock
+	$(COMPILE) --extra test --extra docs --extra kafka --extra dashboards pyproject.toml -o requirements-test.lock
 	$(COMPILE) --group build -o requirements-build.lock
 	$(COMPILE) --group deploy -o requirements-deploy.lock
 

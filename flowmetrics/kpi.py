@@ -177,12 +177,15 @@ class Kpi:
     """The measures whose entities are behind the number, where those are not all that it reads."""
     span_us: Callable[[Configuration], int] = lambda configuration: configuration.horizon_us
     """How far back it reads where it has no window."""
+    headline: bool = False
+    """Whether it is one of the few numbers that a whole house is read by; it then has an alert."""
 
     def __post_init__(self) -> None:
         assert self.question.endswith("?"), f"{self.name}: a question ends with a question mark"
         assert self.help.endswith("."), f"{self.name}: help is a sentence"
         said = self.alert.next_step if isinstance(self.alert, DriftAlert) else self.alert.why
         assert said.endswith("."), f"{self.name}: say in a sentence what to do, or why nobody is paged"
+        assert not self.headline or isinstance(self.alert, DriftAlert), f"{self.name}: a headline has an alert"
         assert self.measures, f"{self.name}: a KPI reads at least one measure"
 
     @property

@@ -85,6 +85,7 @@ ACTIVITY_KPIS: Final = (
     Kpi(
         name="active_users",
         group="Adoption",
+        headline=True,
         question="How many people use it?",
         help="Distinct people active in the rolling window that ends now; bots, internal and test users left out.",
         unit=Unit.USERS,

@@ -149,6 +149,7 @@ FLOW_KPIS: Final = (
     Kpi(
         name="flow_time",
         group="Flow",
+        headline=True,
         question="How long does work take from commitment to done?",
         help="Time in waiting and active of items done in the window, nearest-rank percentile, in seconds.",
         unit=Unit.SECONDS,
@@ -170,6 +171,7 @@ FLOW_KPIS: Final = (
     Kpi(
         name="flow_velocity",
         group="Flow",
+        headline=True,
         question="How much work is done?",
         help="Items whose current run of done began in the window.",
         unit=Unit.ITEMS,

@@ -86,6 +86,7 @@ REQUEST_KPIS: Final = (
     Kpi(
         name="request_resolution",
         group="Requests",
+        headline=True,
         question="How long do customers wait until their request is resolved?",
         help="From creation to the first or the latest solution of requests, nearest-rank percentile, in seconds.",
         unit=Unit.SECONDS,

@@ -133,6 +133,7 @@ def _survey_kpi(name: str, survey: Survey) -> Kpi:
     return Kpi(
         name=name,
         group="Surveys",
+        headline=score is not mean_score,
         question=f"What do people answer to the {name} survey?",
         help=f"{what} of the {name} survey: the latest answer of each person per touchpoint in the window.",
         unit=unit,

@@ -82,6 +82,7 @@ VALUE_KPIS: Final = (
     Kpi(
         name="time_to_value",
         group="Value",
+        headline=True,
         question="How long does it take a customer to reach value?",
         help="From the start to the value milestone of customers who reached it in the window, percentile, in seconds.",
         unit=Unit.SECONDS,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.publishing import chart, pages, rules
+from flowmetrics.publishing import chart, dashboards, pages, rules
 
 
 class Publication(NamedTuple):
@@ -23,6 +23,7 @@ class Publication(NamedTuple):
 PUBLICATIONS: Final[Mapping[str, Publication]] = {
     "docs": Publication(pages.documents, ("docs/kpis",)),
     "rules": Publication(rules.documents, ("deploy/prometheus/rules",)),
+    "dashboards": Publication(dashboards.documents, ("deploy/grafana",)),
     "chart": Publication(chart.documents, ("deploy/chart",)),
 }
 """The words that `flowmetrics generate` takes."""

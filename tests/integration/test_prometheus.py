@@ -4,92 +4,22 @@ from __future__ import annotations
 
 import gzip
 import json
-import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
-from urllib.parse import quote
+from typing import TypeAlias
 
-import pytest
 import urllib3
-from engine import EngineProcess, Event, done, event, free_port, lines, until
+from engine import EngineProcess, Event, done, event, lines, until
 from prometheus_client.parser import text_string_to_metric_families
+from scraping import prometheus, tool
 
 Make: TypeAlias = Callable[..., EngineProcess]
 HOSTILE = (
     'a"b', "a\\b", "a\nb", "a{b=\"c\"}", "\t", "ünïcödé ☃ 🦉", "a" * 5000, "# HELP x y", "\\n", "\x00\x1f\x7f",
     "\u2028", "\ufeff", "\U0010ffff", " ", "all", "other", "none", "{}", "'", ",", "le", "NaN",
 )  # fmt: skip
-
-
-class Prometheus:
-    """A Prometheus that scrapes engines every second."""
-
-    def __init__(self, url: str, pool: urllib3.PoolManager) -> None:
-        self._url, self._pool = url, pool
-
-    def query(self, expression: str) -> dict[str, float]:
-        """The value of each series of an instant query, by its labels as JSON."""
-        answer = self._pool.request("GET", f"{self._url}/api/v1/query?query={quote(expression)}")
-        told = json.loads(answer.data)
-        assert told["status"] == "success", told
-        return {json.dumps(one["metric"], sort_keys=True): float(one["value"][1]) for one in told["data"]["result"]}
-
-    def one(self, expression: str) -> float | None:
-        """The value of the only series of a query, None where there is none."""
-        values = list(self.query(expression).values())
-        assert len(values) < 2, values
-        return values[0] if values else None
-
-    def targets(self) -> list[dict[str, Any]]:
-        """What it says of its targets."""
-        answer = self._pool.request("GET", f"{self._url}/api/v1/targets")
-        found: list[dict[str, Any]] = json.loads(answer.data)["data"]["activeTargets"]
-        return found
-
-
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.skip(f"left out: {name} is not installed on this machine")
-    return found
-
-
-@contextmanager
-def prometheus(directory: Path, *targets: str) -> Iterator[Prometheus]:
-    """A Prometheus with its data in a directory, which scrapes each HOST:PORT."""
-    program = tool("prometheus")
-    directory.mkdir()
-    (directory / "prometheus.yml").write_text(
-        "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
-        f"scrape_configs: [{{job_name: flowmetrics, static_configs: [{{targets: {json.dumps(targets)}}}]}}]\n"
-    )
-    url = f"http://127.0.0.1:{free_port()}"
-    log = directory / "log.txt"
-    with log.open("wb") as told:
-        process = subprocess.Popen(
-            [program, f"--config.file={directory / 'prometheus.yml'}", f"--storage.tsdb.path={directory / 'data'}",
-             f"--web.listen-address={url.removeprefix('http://')}"],
-            stdin=subprocess.DEVNULL, stdout=told, stderr=told, cwd=directory,
-        )  # fmt: skip
-    pool = urllib3.PoolManager(retries=False, timeout=10)
-    try:
-
-        def ready() -> bool:
-            assert process.poll() is None, log.read_text()
-            with suppress(urllib3.exceptions.HTTPError):
-                return bool(pool.request("GET", f"{url}/-/ready").status == 200)
-            return False
-
-        until(ready, "Prometheus is ready", 30)
-        yield Prometheus(url, pool)
-    finally:
-        pool.clear()
-        process.kill()
-        process.wait()
 
 
 def hostile_events() -> list[Event]:

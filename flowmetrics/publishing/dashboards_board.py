@@ -1,0 +1,123 @@
+"""A board as a value: sections of panels with queries, free of what Grafana calls things.
+
+`dashboards_boards` says what is on which board; `dashboards_grafana` writes one down for Grafana.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+WIDTH: Final = 24
+"""Columns of the grid of a board."""
+
+
+class Shape(enum.Enum):
+    """How a panel shows the answers of its queries."""
+
+    LINES = "lines"
+    AREAS = "areas"
+    NUMBERS = "numbers"
+    TABLE = "table"
+
+
+class Style(enum.Enum):
+    """What a query means to the reader, and so how it is drawn."""
+
+    TRUSTED = "trusted"
+    PLAIN = "plain"
+    """Thin and grey: true, but too little lies under it to lean on."""
+    USUAL = "usual"
+    EDGE = "edge"
+    """One end of a range; the range between two edges is filled."""
+    LIMIT = "limit"
+    """The value at which an alert fires."""
+
+
+class Verdict(enum.Enum):
+    """How the colour of a number goes with it."""
+
+    NONE = "none"
+    HIGH_IS_BAD = "high is bad"
+    LOW_IS_BAD = "low is bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query, and what its answers are called: a legend of lines, the title of a column.
+
+    `unit` is Grafana's word, "" for that of the panel. `limit` is the distance from zero at which the colour is red.
+    """
+
+    expression: str
+    name: str
+    style: Style = Style.TRUSTED
+    unit: str = ""
+    verdict: Verdict = Verdict.NONE
+    limit: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where to go from here."""
+
+    title: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A rectangle of a board. `description` may have Markdown; `row_link` leads on from the first column of a table."""
+
+    title: str
+    description: str
+    unit: str
+    queries: tuple[Query, ...]
+    shape: Shape = Shape.LINES
+    width: int = WIDTH // 2
+    height: int = 8
+    links: tuple[Link, ...] = ()
+    row_link: Link | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Panels under one heading, laid out from left to right."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A choice of the reader. `query` lists what there is; `chosen` is the first choice, "" for the first in order.
+
+    With `several` more than one may be chosen, and all are at first.
+    """
+
+    name: str
+    title: str
+    query: str
+    chosen: str = ""
+    several: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A page of Grafana. `below` is the name of the board one level further down, "" where there is none."""
+
+    name: str
+    title: str
+    question: str
+    variables: tuple[Variable, ...]
+    sections: tuple[Section, ...]
+    below: str = ""
+    since: str = "now-30d"
+    any_filter: bool = False
+    """Whether the reader may filter by any label."""
+
+    @property
+    def uid(self) -> str:
+        """The end of its address in Grafana: `/d/UID`."""
+        return f"flowmetrics-{self.name}"

@@ -1,0 +1,26 @@
+"""The variables of boards: which value streams, which part of them, over which window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from flowmetrics.kpi import Kpi
+from flowmetrics.publishing.dashboards_board import Variable
+from flowmetrics.publishing.dashboards_queries import as_chosen
+
+
+def value_streams(several: bool = False, of: str = "") -> Variable:
+    """The choice of value streams, among those that the matchers `of` find."""
+    scope = f"{{{of}}}" if of else ""
+    return Variable(
+        "value_stream", "Value stream", f"label_values(flowmetrics:kpi:value{scope}, value_stream)", several=several
+    )
+
+
+def choices(kpis: Iterable[Kpi], first: Mapping[str, str]) -> Iterator[Variable]:
+    """A variable for each label of the KPIs that the reader chooses, and what is chosen `first`."""
+    labels = {label for kpi in kpis for label in kpi.labels if label not in as_chosen(kpi, first).drawn}
+    for label, usual in first.items():
+        if label in labels:
+            query = f"label_values(flowmetrics:kpi:value, {label})"
+            yield Variable(label, label.replace("_", " ").capitalize(), query, usual)

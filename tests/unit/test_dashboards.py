@@ -1,0 +1,209 @@
+"""Boards follow from the catalogue, are laid out without overlap, and are what Grafana's own model says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from agents.kafka.effort import unit_families
+from flowmetrics.configuration import Configuration, Survey
+from flowmetrics.kpis import catalogue
+from flowmetrics.kpis.flow import FLOW_KPIS
+from flowmetrics.publishing import dashboards_boards
+from flowmetrics.publishing.dashboards import documents
+from flowmetrics.publishing.dashboards_boards import boards
+from flowmetrics.publishing.dashboards_engine import KAFKA
+
+Made = dict[str, dict[str, Any]]
+
+NAMES: Final = (
+    "chief-executive", "executive", "manager", "team", "value-stream", "requests", "users", "scores", "kpi", "engine",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made() -> Made:
+    return made_for(Configuration())
+
+
+def made_for(configuration: Configuration) -> Made:
+    return {Path(path).stem: json.loads(text) for path, text in documents(configuration).items()}
+
+
+def panels(board: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in board["panels"] if panel["type"] != "row"]
+
+
+def asked(board: dict[str, Any]) -> str:
+    return "\n".join(target["expr"] for panel in panels(board) for target in panel["targets"])
+
+
+# --- what is there ------------------------------------------------------------------------------------------------
+
+
+def test_there_is_a_board_for_each_level_and_each_subject(made: Made) -> None:
+    assert sorted(made) == sorted(f"flowmetrics-{name}" for name in NAMES)
+    assert {name: board["uid"] for name, board in made.items()} == {name: name for name in made}
+
+
+def test_every_kpi_is_on_the_board_of_its_subject(made: Made) -> None:
+    for kpi in catalogue(Configuration()):
+        assert f'kpi="{kpi.name}"' in asked(made[f"flowmetrics-{dashboards_boards.subject_of(kpi)}"])
+
+
+def test_a_chief_executive_reads_six_to_eight_numbers(made: Made) -> None:
+    assert 6 <= Counter(panel["type"] for panel in panels(made["flowmetrics-chief-executive"]))["stat"] <= 8
+
+
+def test_a_kpi_that_is_added_is_on_its_boards_without_an_edit(monkeypatch: pytest.MonkeyPatch) -> None:
+    new = replace(FLOW_KPIS[0], name="brand_new", group="Unheard of")
+    monkeypatch.setattr("flowmetrics.kpis.FLOW_KPIS", (*FLOW_KPIS, new))
+    added = made_for(Configuration())
+    on = {name.removeprefix("flowmetrics-") for name, board in added.items() if "brand_new" in asked(board)}
+    assert on == {"chief-executive", "executive", "manager", "team", "value-stream", "kpi"}
+
+
+def test_a_survey_that_is_configured_is_on_the_board_of_scores() -> None:
+    with_smiles = made_for(Configuration(surveys={"smiles": Survey(1, 3, better="low")}))
+    assert 'kpi="smiles"' in asked(with_smiles["flowmetrics-scores"])
+    assert 'kpi="nps"' not in asked(with_smiles["flowmetrics-scores"])
+
+
+def test_boards_without_a_kpi_are_left_out_and_nothing_leads_to_them() -> None:
+    few = made_for(Configuration(kpis=("nps",)))
+    assert {name.removeprefix("flowmetrics-") for name in few} == {
+        "chief-executive", "executive", "manager", "scores", "kpi", "engine",
+    }  # fmt: skip
+    for board in few.values():
+        for link in board["links"]:
+            assert link["type"] == "dashboards" or link["url"].removeprefix("/d/") in few
+
+
+def test_boards_are_the_same_each_time_they_are_made() -> None:
+    assert documents(Configuration()) == documents(Configuration())
+
+
+def test_the_choices_are_those_of_the_configuration() -> None:
+    other = made_for(Configuration(windows_us=(86_400_000_000, 14 * 86_400_000_000), percentiles=(50, 90)))
+    chosen = {
+        variable["name"]: variable["current"]["value"]
+        for variable in other["flowmetrics-value-stream"]["templating"]["list"]
+        if "current" in variable
+    }
+    assert (chosen["window"], chosen["percentile"], chosen["item_type"]) == ("1d", "p90", "all")
+
+
+# --- how it looks, as far as that can be told without a Grafana ---------------------------------------------------
+
+
+def test_panels_fit_the_grid_and_do_not_overlap(made: Made) -> None:
+    for name, board in made.items():
+        spots = [(p["title"], p["gridPos"]) for p in board["panels"]]
+        for title, spot in spots:
+            assert (spot["x"] >= 0, spot["x"] + spot["w"] <= 24, spot["h"] > 0) == (True, True, True), (name, title)
+        for (title, one), (other_title, other) in combinations(spots, 2):
+            apart = (
+                one["x"] + one["w"] <= other["x"]
+                or other["x"] + other["w"] <= one["x"]
+                or one["y"] + one["h"] <= other["y"]
+                or other["y"] + other["h"] <= one["y"]
+            )
+            assert apart, (name, title, other_title)
+
+
+def test_every_panel_has_an_id_of_its_own_and_a_unit_and_says_what_it_shows(made: Made) -> None:
+    for name, board in made.items():
+        assert not [n for n in Counter(panel["id"] for panel in board["panels"]).values() if n > 1], name
+        for panel in panels(board):
+            defaults = panel["fieldConfig"]["defaults"]
+            assert panel["title"], name
+            assert panel["description"].endswith("."), (name, panel["title"], panel["description"])
+            assert defaults["unit"], (name, panel["title"])
+            assert defaults["noValue"] == "no data", "what is unknown is not zero"
+            assert not panel.get("options", {}).get("reduceOptions", {}).get("values"), (name, panel["title"])
+
+
+def test_a_number_is_of_now_and_not_of_an_hour_ago(made: Made) -> None:
+    for board in made.values():
+        for panel in panels(board):
+            if panel["type"] == "stat":
+                assert all(target["instant"] and not target["range"] for target in panel["targets"])
+
+
+def test_no_link_is_hidden_in_a_menu(made: Made) -> None:
+    assert not [name for name, board in made.items() if '"placement": "inControlsMenu"' in json.dumps(board)]
+
+
+def test_every_link_leads_to_a_board(made: Made) -> None:
+    for board in made.values():
+        for link in (*board["links"], *(link for panel in panels(board) for link in panel.get("links", ()))):
+            if link["type"] == "link" and link["url"].startswith("/d/"):
+                assert link["url"].removeprefix("/d/").partition("?")[0] in made
+
+
+def test_levels_lead_down(made: Made) -> None:
+    below = {
+        name.removeprefix("flowmetrics-"): [x["url"] for x in board["links"] if x["type"] == "link"]
+        for name, board in made.items()
+    }
+    assert below["chief-executive"] == ["/d/flowmetrics-executive"]
+    assert below["executive"] == ["/d/flowmetrics-manager"]
+    assert below["manager"] == ["/d/flowmetrics-team"]
+
+
+def test_every_board_shows_changes_of_the_configuration_and_releases(made: Made) -> None:
+    for board in made.values():
+        changed, released = board["annotations"]["list"]
+        assert "flowmetrics_engine_epoch" in changed["target"]["expr"]
+        assert released["target"]["tags"] == ["release"]
+
+
+def test_grafanas_model_knows_every_key(made: Made) -> None:
+    """A key that it does not know would be lost on the way through it."""
+    for board in made.values():
+        again = json.loads(JSONEncoder().encode(Dashboard.from_json(json.loads(json.dumps(board)))))
+        assert not list(lost(board, again))
+
+
+def lost(one: Any, other: Any, path: str = "") -> Any:
+    """What of the first is missing in, or differs from, the second."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key, value in one.items():
+            yield from lost(value, other.get(key), f"{path}.{key}")
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for n, (a, b) in enumerate(zip(one, other, strict=True)):
+            yield from lost(a, b, f"{path}[{n}]")
+    elif one != other:
+        yield path, one, other
+
+
+# --- the engine ---------------------------------------------------------------------------------------------------
+
+
+def test_the_board_of_the_engine_knows_what_workers_on_kafka_say() -> None:
+    told = {(family.name, family.type) for family in unit_families([], {}, lambda unit: 0.0)}
+    assert {(family.name, family.type) for family in KAFKA} == told
+
+
+def test_without_the_sdk_the_command_says_what_to_install(tmp_path: Path) -> None:
+    hide = "import sys; sys.modules['grafana_foundation_sdk'] = None; from agents.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", hide, "generate", "dashboards"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 1
+    assert b"install flowmetrics[dashboards]" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_boards_are_values_before_they_are_anything_of_grafana() -> None:
+    assert [board.name for board in boards(Configuration())] == list(NAMES)

@@ -1,4 +1,4 @@
-"""A Prometheus and an Alertmanager beside an engine, for as long as somebody looks: the demo, and the tests of the whole.
+"""A Prometheus and an Alertmanager beside an engine, while somebody looks: the demo, and the tests of the whole.
 
     engine ◀── scraped ── Prometheus ── alerts ──▶ Alertmanager ── notifications ──▶ Receiver
 

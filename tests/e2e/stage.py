@@ -129,7 +129,7 @@ def _rules(folder: Path) -> str:
     for group in groups:
         group["interval"] = "1s"
         for rule in group["rules"]:
-XX            of = rule.get("labels", {}).get("alert_class")
+            of = rule.get("labels", {}).get("alert_class")
             for key in {"for", "keep_firing_for"} & rule.keys():
                 rule[key] = f"{HOLD_SECONDS}s" if of == "kpi" else _quicker(rule[key])
     assert sum("alert" in rule for group in groups for rule in group["rules"]) > len(SLUMPING)

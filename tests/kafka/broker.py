@@ -29,7 +29,7 @@ def can_run() -> bool:
 
 def jars() -> Path:
     """The folder of the broker's jars, fetched with Maven when it is not there yet. Raises RuntimeError."""
-    if not any(JARS.glob("kafka_*.jar")):
+    if not any(JARS.glob("kafka-tools-[0-9]*.jar")):
         if not can_run():
             raise RuntimeError("Kafka needs java and mvn; install them, or name a broker in FLOWMETRICS_TEST_BROKER")
         command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
@@ -92,14 +92,16 @@ class Broker:
         }
         self._file.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         known = [word for mechanism, who in (scram or {}).items() for word in ("-S", f"{mechanism}=[{who}]")]
-        self._java("kafka.tools.StorageTool", "format", "-t", "flowmetricsTestCluster", "-c", str(self._file), *known)
+        self.java("kafka.tools.StorageTool", "format", "-t", "flowmetricsTestCluster", "-c", str(self._file), *known)
         self._process: subprocess.Popen[bytes] | None = None
 
-    def _java(self, main: str, *words: str) -> None:
+    def java(self, main: str, *words: str) -> str:
+        """What one of Kafka's own programs says. Raises RuntimeError where it fails."""
         command = ["java", *HEAP, "-cp", f"{jars()}/*", main, *words]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"{main}: {done.stdout}{done.stderr}")
+        return done.stdout
 
     @property
     def pid(self) -> int:

@@ -1,27 +1,22 @@
-"""The commands of a how-to page, word for word."""
+"""The how-to pages: which commands they have, word for word."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from integration.test_readme import Block, blocks
 from parts import ROOT
 
 HOW_TO: Final = ROOT / "docs" / "how-to"
+_CONSOLE: Final = re.compile(r"^```console\n.*?^```\n", re.M | re.S)
 
 
-def commands(page: str, beginning: str) -> list[Block]:
-    """The console commands of a page that begin so, in order."""
-    found = [block for block in blocks((HOW_TO / page).read_text()) if block.words.startswith(beginning)]
-    assert found, f"{page} has no command that begins with {beginning!r}"
-    return found
+def pages() -> list[str]:
+    """The pages that have commands to be typed."""
+    return sorted(path.name for path in HOW_TO.glob("*.md") if _CONSOLE.search(path.read_text()))
 
 
-def here(words: str, places: Mapping[str, Path | str]) -> str:
-    """Words with other places in them."""
-    for place, other in places.items():
-        words = re.sub(re.escape(place) + r"(?![\w-])", str(other), words)
-    return words
+def typed(page: str) -> list[Block]:
+    """The commands of a page that begin with `$`, in order."""
+    return blocks("".join(_CONSOLE.findall((HOW_TO / page).read_text())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 import sqlite3
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from broker import Broker
 from engine import COMMAND, EngineProcess, Event, done, event, lines, until
 from fleet import Worker
-from howto import commands, here
+from howto import typed
 from integration.test_readme import Block
 from parts import tool
 
@@ -26,8 +27,28 @@ BATCH: Final = 50
 SECONDS: Final = 120.0
 
 
-def types(block: Block, places: Mapping[str, Path | str], cwd: Path) -> str:
+LOCAL: Final = ("sqlite3 /var/lib", "python3 -c", "sqlite3 /var/backups")
+RESTORED: Final = ("mv /var/lib", "install -d", "cp /var/backups", "flowmetrics audit", "flowmetrics import since")
+KAFKA: Final = ("kafka-console-consumer.sh", "flowmetrics import events")
+"""How the commands of the page begin, in order."""
+
+
+def command(beginning: str) -> Block:
+    """The command of the page that begins so."""
+    (found,) = [block for block in typed(PAGE) if block.words.startswith(beginning)]
+    return found
+
+
+def here(words: str, places: Mapping[str, Path | str]) -> str:
+    """Words with other places in them."""
+    for place, other in places.items():
+        words = re.sub(re.escape(place) + r"(?![\w-])", str(other), words)
+    return words
+
+
+def types(beginning: str, places: Mapping[str, Path | str], cwd: Path) -> str:
     """Type a command of the page into a shell, with other places in it; what it said."""
+    block = command(beginning)
     words = here(block.words, places)
     path = f"{COMMAND.parent}:{os.environ['PATH']}"
     said = subprocess.run(
@@ -84,6 +105,14 @@ def in_the_log(file: Path) -> int:
         return int(database.execute("SELECT sum(count) FROM log").fetchone()[0])
 
 
+def test_every_command_of_the_page_is_typed_here() -> None:
+    tried = [LOCAL, RESTORED, KAFKA]
+    told = [block.words for block in typed(PAGE)]
+    assert [words.startswith(begin) for words, begin in zip(told, itertools.chain(*tried), strict=True)] == [
+        True
+    ] * len(told)
+
+
 def test_a_directory_is_backed_up_while_events_pour_in_and_restored_with_the_same_numbers(tmp_path: Path) -> None:
     tool("sqlite3")
     by_sqlite, by_python = tmp_path / "flowmetrics.db", tmp_path / "other.db"
@@ -93,27 +122,21 @@ def test_a_directory_is_backed_up_while_events_pour_in_and_restored_with_the_sam
         before: list[int] = []
         with pouring(engine) as stream:
             until(lambda: len(stream.accepted) >= 20 * BATCH, "some events are in")
-            for command, file in (("sqlite3 /var/lib", by_sqlite), ("python3 -c", by_python)):
+            for beginning, file in zip(LOCAL, (by_sqlite, by_python), strict=False):
                 before.append(len(stream.accepted))
-                types(commands(PAGE, command)[0], {"/var/backups/flowmetrics.db": file, **directory}, tmp_path)
+                types(beginning, {"/var/backups/flowmetrics.db": file, **directory}, tmp_path)
                 assert before[-1] <= in_the_log(file) <= len(stream.accepted) + BATCH
             until(lambda: len(stream.accepted) > in_the_log(by_python) + 5 * BATCH, "more events are in")
         for file in (by_sqlite, by_python):
-            types(commands(PAGE, "sqlite3 /var/backups")[0], {"/var/backups/flowmetrics.db": file}, tmp_path)
+            types(LOCAL[2], {"/var/backups/flowmetrics.db": file}, tmp_path)
         items = sum(one["type"] == "flowmetrics.item.v1" for one in stream.accepted)
         wanted = engine.shows(lambda page: (page.velocity(), page.users()), (items, items)).kpis()
         engine.kill()
 
         (tmp_path / "since-the-backup.jsonl").write_bytes(lines(stream.accepted[before[0] :]))
         places = {"/var/backups/flowmetrics.db": by_sqlite, "/etc/flowmetrics/flowmetrics.yaml": engine.config}
-        for command in (
-            "mv /var/lib",
-            "install -d",
-            "cp /var/backups",
-            "flowmetrics audit",
-            "flowmetrics import since",
-        ):
-            types(commands(PAGE, command)[0], {**directory, **places}, tmp_path)
+        for beginning in RESTORED:
+            types(beginning, {**directory, **places}, tmp_path)
         engine.ready()
         engine.shows(lambda page: page.kpis(), wanted)
 
@@ -141,19 +164,14 @@ def test_the_events_topic_is_enough_to_restore_the_numbers_on_another_kafka(
         worker.shows(lambda page: page.total("flow_velocity_items"), 30 * 2 * 3, SECONDS)
         wanted = numbers(worker)
 
-    (block,) = commands(PAGE, "kafka-console-consumer.sh")
-    words, _, file = block.words.partition(" > ")
+    words, _, file = command(KAFKA[0]).words.partition(" > ")
     places = {"KAFKA": broker.address, "flowmetrics.events": f"{prefix}.events"}
     main = "org.apache.kafka.tools.consumer.ConsoleConsumer"
     (tmp_path / file).write_text(broker.java(main, *shlex.split(here(words, places))[1:]))
 
     settings = f"topics: {{prefix: {prefix}-restored, partitions: 3}}\n"
     with Worker(tmp_path / "restored", broker.address, settings) as worker:
-        types(
-            commands(PAGE, "flowmetrics import events")[0],
-            {"/etc/flowmetrics/flowmetrics.yaml": worker.config},
-            tmp_path,
-        )
+        types(KAFKA[1], {"/etc/flowmetrics/flowmetrics.yaml": worker.config}, tmp_path)
         worker.start()
         until(lambda: worker.get("/readyz").status == 200, "the worker is ready", SECONDS)
         until(lambda: numbers(worker) == wanted, "the numbers are the same", SECONDS)

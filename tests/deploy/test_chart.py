@@ -237,6 +237,7 @@ def test_rules_of_ones_own_take_the_place_of_the_shipped_ones(tmp_path: Path) ->
 def test_each_board_is_a_config_map_of_its_own() -> None:
     boards = {path.name: path.read_text() for path in files("grafana/*.json")}
     made = [one for one in of_kind(rendered(*KAFKA), "ConfigMap") if "grafana_dashboard" in one["metadata"]["labels"]]
+    assert boards
     assert {name: text for one in made for name, text in one["data"].items()} == boards
 
 

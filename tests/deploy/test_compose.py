@@ -92,6 +92,8 @@ def test_grafana_finds_its_boards_where_they_are_mounted() -> None:
     grafana = services(LOCAL)["grafana"]
     (provider,) = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/flowmetrics.yaml").read_text())["providers"]
     assert mounts(grafana)[provider["options"]["path"]] == DEPLOY / "grafana"
+    home = Path(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert (mounts(grafana)[str(home.parent)] / home.name).exists()
     assert mounts(grafana)["/etc/grafana/provisioning"] == DEPLOY / "grafana" / "provisioning"
 
 

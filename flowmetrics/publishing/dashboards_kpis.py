@@ -42,6 +42,8 @@ WAY: Final = (
 TIME: Final = "${__url_time_range}"
 """The end of a link that keeps the time range."""
 
+WEEK_AGO: Final = "167h"
+"""Two hours that end here have the same time of last week in their middle, so that a gap does not matter."""
 _USUAL: Final = "the median of the same time one to four weeks ago"
 _WORDS: Final = {"nps": "NPS", "enps": "eNPS", "csat": "CSAT", "ces": "CES"}
 _HOUSE: Final = {
@@ -170,12 +172,12 @@ def parts(kpi: Kpi, choices: Mapping[str, str], width: int = WIDTH // 3) -> Pane
         return None
     columns = (
         Query(cut.layer("value"), "now"),
-        Query(f"{cut.layer('value')} offset 1w", "a week ago"),
+        Query(f"quantile_over_time(0.5, {cut.layer('value')}[2h] offset {WEEK_AGO})", "a week ago"),
         Query(cut.layer("samples"), "samples", unit=COUNT),
     )
     return Panel(
         title=f"{title_of(kpi)} by {' and '.join(label.replace('_', ' ') for label in cut.drawn)}",
-        description="Now, and at the same time a week ago. Blank: not known, which is not zero.",
+        description="Now, and within an hour of the same time a week ago. Blank: not known, which is not zero.",
         unit=UNITS[kpi.unit],
         queries=tuple(grouped(columns, cut.drawn)),
         shape=Shape.TABLE,

@@ -1,32 +1,29 @@
 """Every query, variable and annotation of every board is asked of a real Prometheus, and answers.
 
-A simulated company sends five weeks to a real engine; a real Prometheus scrapes it and evaluates the generated rules.
-The same time of three weeks before is what a replay says of it, and what the rules make of that, level by level; so
-there are baselines. Load and open requests then jump, so that alerts are pending, and the configuration changes.
+A simulated company tells of five weeks. `flowmetrics backfill` fills the data directory of a real Prometheus with them;
+then a real engine that has imported them is scraped, and the generated rules are evaluated. So there are baselines at
+once. Load and open requests then jump, so that alerts are pending, and the configuration changes. Time is not
+compressed, but for intervals: two hours between values of the past, five seconds between scrapes and evaluations.
 
 There is no Grafana: how a board looks is not tested here, only what it asks and what it is answered.
 """
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
-from engine import EngineProcess, event, free_port, lines, until
+from engine import EngineProcess, command, event, free_port, lines, until
 from grafana import Question, Viewer, boards, questions
-from scraping import Prometheus, prometheus, tool
+from scraping import Prometheus, prometheus
 
 from agents.demo.producers import Company
 from agents.published import clock_us
-from agents.replay import Replay, openmetrics
-from flowmetrics.configuration import Configuration
-from flowmetrics.families import Family, Sample
-from flowmetrics.instants import DAY_US, MINUTE_US, SECOND_US, instant_text
+from flowmetrics.instants import DAY_US, instant_text
 from flowmetrics.publishing.dashboards_engine import KAFKA
 
 ROOT: Final = Path(__file__).parents[2]
@@ -51,10 +48,9 @@ CHANGES: Final = "changes(max(flowmetrics_engine_epoch)[5m:15s])"
 
 OFTEN: Final = "5s"
 """How often the engine is scraped and rules are evaluated."""
-WEEKS: Final = (1, 2, 3)
 DAYS: Final = 36
-LEVELS: Final = (1, 2, 3, 3)
-"""Groups of recording rules for the past; the third reads what it has recorded itself, so it is done twice."""
+BACKFILL_SECONDS: Final = 600.0
+"""Patience on a busy machine; alone it takes half a minute."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +64,14 @@ class House:
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     folder = tmp_path_factory.mktemp("house")
-    now = clock_us() // (5 * MINUTE_US) * 5 * MINUTE_US
-    past = [*Company(7, now).past(DAYS), *lines(quiet_people()).splitlines()]
-    server = folder / "prometheus"
-    remember(folder, server, past, now)
+    path, server = folder / "past.jsonl", folder / "prometheus"
+    path.write_bytes(past())
+    server.mkdir()
     with EngineProcess(folder / "engine", SETTINGS, port=free_port()) as engine:
-        (folder / "past.jsonl").write_bytes(b"\n".join(past) + b"\n")
-        engine.run("import", folder / "past.jsonl").well()
+        began = instant_text(clock_us() - DAYS * DAY_US)
+        words = ("--prometheus", server / "data", "--from", began, "--step", "2h", "--config", engine.config)
+        command("backfill", path, *words, cwd=folder, seconds=BACKFILL_SECONDS).well()
+        engine.run("import", path).well()
         engine.ready()
         with prometheus(
             server, engine.url.removeprefix("http://"), rules=quick_rules(folder), interval=OFTEN
@@ -93,47 +90,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
             yield House(engine, scraper)
 
 
-# --- the past -----------------------------------------------------------------------------------------------------
-
-
-def remember(folder: Path, server: Path, past: list[bytes], now: int) -> None:
-    """Blocks with the KPIs of the same time in former weeks, and what the rules make of them."""
-    main = [now - week * 7 * DAY_US for week in WEEKS]
-    earlier = [at - DAY_US for at in [now, *main]] + [now - 7 * DAY_US * (WEEKS[-1] + 1)]
-    spans = [(at - 10 * MINUTE_US, at + 25 * MINUTE_US) for at in (*main, *earlier)]
-    ats = [instant_text(at) for begin, end in spans for at in range(begin, end, 5 * MINUTE_US)]
-    configuration = replace(Configuration(), horizon_us=60 * DAY_US)
-    readings = [(at, uniform(families)) for at, families in Replay(configuration, ats).readings(past)]
-    text = folder / "past.txt"
-    with text.open("wb") as out:
-        openmetrics(readings, out.write)
-    promtool("tsdb", "create-blocks-from", "openmetrics", text, server / "data")
-    for step, level in enumerate(LEVELS):
-        rules = folder / f"level-{step}.yaml"
-        rules.write_text(yaml.safe_dump({"groups": [{**groups()[level - 1], "interval": "5m"}]}))
-        with prometheus(server) as there:
-            for begin, end in spans if level == 1 else spans[: len(main)]:
-                promtool(
-                    "tsdb", "create-blocks-from", "rules", f"--url={there.url}", f"--output-dir={server / 'data'}",
-                    f"--start={begin // SECOND_US}", f"--end={end // SECOND_US}", rules,
-                )  # fmt: skip
-
-
-def uniform(families: list[Family]) -> list[Family]:
-    """What the rules read, and that the engine was ready."""
-    ready = Family("flowmetrics_engine_ready", "Whether what is shown is complete.", "gauge", (Sample((), 1.0),))
-    return [*(family for family in families if family.name.startswith("flowmetrics_kpi_")), ready]
-
-
-def promtool(*words: str | Path) -> None:
-    done = subprocess.run([tool("promtool"), *words], capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-
-
-def groups() -> list[dict[str, Any]]:
-    """The groups of the recording rules, level by level."""
-    found: list[dict[str, Any]] = yaml.safe_load((RULES / "flowmetrics-recording.yaml").read_text())["groups"]
-    return found
+# --- the rules -------------------------------------------------------------------------------------------------
 
 
 def quick_rules(folder: Path) -> list[Path]:
@@ -146,10 +103,16 @@ def quick_rules(folder: Path) -> list[Path]:
     return made
 
 
-# --- the present --------------------------------------------------------------------------------------------------
+# --- what is told --------------------------------------------------------------------------------------------------
 
 
 CHECKOUT: Final = {"value_stream": "checkout"}
+
+
+def past() -> bytes:
+    """What checkout of the company tells of the last weeks, and those it is too quiet about."""
+    company = [line for line in Company(7, clock_us()).past(DAYS) if b'"value_stream":"checkout"' in line]
+    return b"\n".join(company) + b"\n" + lines(quiet_people())
 
 
 def quiet_people() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The details behind the page, over HTTP: who is behind a number, and why one of them is read as it is.
+"""The details behind the page, over HTTP: who is behind a number, why one is read as it is, the work item by item.
 
 They name people and work, which the metrics never do. So they are guarded as the intake is: where `http.token_file`
 is configured, they take the same token. Ids under pseudonyms stay pseudonyms.
@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from agents.local.asking import behind, explained
+from agents.local.asking import behind, explained, work
 from agents.local.engine import directory_of
 from agents.local.journal import Snapshot
 from agents.published import clock_us
@@ -21,6 +21,7 @@ from agents.token import is_shown
 from flowmetrics.behind import Question
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError
+from flowmetrics.instants import duration_us
 from flowmetrics.kpis import selected
 from flowmetrics.steps.track import ENTITIES
 
@@ -47,6 +48,7 @@ class Details:
         """Add the routes."""
         router.add_get("/api/items", self._items)
         router.add_get("/api/explain/{kind}/{key:.+}", self._explain)
+        router.add_get("/api/work", self._work)
 
     async def _items(self, request: web.Request) -> web.Response:
         labels = dict(request.query)
@@ -69,6 +71,16 @@ class Details:
                 return {"lines": list(explained(f"{kind}:{key}", self._configuration, journal))}
 
         return await self._answered(request, answer)
+
+    async def _work(self, request: web.Request) -> web.Response:
+        try:
+            window_us = duration_us(request.query.get("window", "30d"))
+        except ValueError as error:
+            return self._problem(400, str(error))
+        if not 0 < window_us <= self._configuration.horizon_us:
+            return self._problem(400, "a window is longer than nothing, and not longer than the horizon")
+        stream, now = request.query.get("value_stream", ""), clock_us()
+        return await self._answered(request, lambda: work(stream, self._configuration, now, window_us))
 
     async def _answered(self, request: web.Request, answer: Callable[[], dict[str, Any]]) -> web.Response:
         if self._token is not None and not is_shown(request.headers.get("Authorization", ""), self._token):

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+import orjson
 from aiohttp import web
 
 from agents import filling
@@ -77,6 +78,7 @@ class Server:
         app.router.add_get("/api/catalogue", self._catalogue)
         app.router.add_get("/api/history", self._history)
         app.router.add_get("/api/live", self._live)
+        app.router.add_get("/api/past", self._hours)
         Details(self._configuration, token, _POLICY).add_to(app.router)
         app.router.add_get("/{file:.*}", self._page)
         self._runner = web.AppRunner(app, auto_decompress=False, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None)
@@ -152,6 +154,13 @@ class Server:
     async def _history(self, request: web.Request) -> web.Response:
         body = await asyncio.to_thread(self._feed.history)
         response = web.Response(body=body, content_type="application/json", headers=_POLICY)
+        response.enable_compression()
+        return response
+
+    async def _hours(self, request: web.Request) -> web.Response:
+        kpi, stream = request.query.get("kpi", ""), request.query.get("value_stream", "")
+        lines = await asyncio.to_thread(self._past.lines, kpi, stream)
+        response = web.Response(body=orjson.dumps({"lines": lines}), content_type="application/json", headers=_POLICY)
         response.enable_compression()
         return response
 

@@ -19,8 +19,9 @@ from agents.local.epochs import Epochs
 from agents.local.journal import Snapshot
 from flowmetrics.behind import Behind, Question, searched
 from flowmetrics.configuration import Configuration
+from flowmetrics.diagrams import diagrams
 from flowmetrics.entities.request import RequestHistory
-from flowmetrics.entities.work_item import ItemHistory
+from flowmetrics.entities.work_item import WORK_ITEM, ItemHistory
 from flowmetrics.entity import Entity, History
 from flowmetrics.errors import OperationError
 from flowmetrics.explain import explanation
@@ -33,6 +34,8 @@ from flowmetrics.steps.track import Track
 
 ROWS_MAX: Final = 200
 """Entities told of one number: nobody reads more, and each leads to its history."""
+DOTS_MAX: Final = 2000
+"""Dots of a picture; more are a cloud, in which nobody finds one."""
 SEARCH_SECONDS_MAX: Final = 10.0
 """How long histories are searched; some half a million. What was not reached is said to be missing."""
 
@@ -71,6 +74,26 @@ def behind(question: Question) -> dict[str, Any]:
         known = dict(journal.histories([one.key for one in rows]))
         told = [_told(one, decode_history(one.key, known[one.key], search.epoch)) for one in rows]
     return {"total": total, "amounts": amounts, "complete": search.complete, "rows": told, "rows_max": ROWS_MAX}
+
+
+def work(value_stream: str, configuration: Configuration, now: int, window_us: int) -> dict[str, Any]:
+    """The pictures of the items of a value stream: the latest that were done, and the oldest in progress."""
+    with Snapshot(directory_of(configuration.broker)) as journal:
+        search = _Search(journal)
+        items = ((key, history) for key, history in search.histories(WORK_ITEM) if isinstance(history, ItemHistory))
+        drawn = diagrams(items, value_stream, configuration, now, window_us)
+    return {
+        "instants": [at / SECOND_US for at in drawn.instants],
+        "counts": drawn.counts,
+        "percentiles": {name: us / SECOND_US for name, us in drawn.percentiles.items()},
+        "finished": [
+            (f.name, f.item_type, f.at / SECOND_US, f.flow_us / SECOND_US) for f in drawn.finished[-DOTS_MAX:]
+        ],
+        "finished_total": len(drawn.finished),
+        "ageing": [(a.name, a.item_type, a.state, a.age_us / SECOND_US, a.title) for a in drawn.ageing[:DOTS_MAX]],
+        "ageing_total": len(drawn.ageing),
+        "complete": search.complete,
+    }
 
 
 class _Search:

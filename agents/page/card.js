@@ -3,6 +3,7 @@
 // Text that came from labels is only ever set as text, never as markup: a label is what somebody's tool sent.
 
 import {Chart, swatch} from "./chart.js";
+import {element} from "./dom.js";
 import {select} from "./selection.js";
 import {STATES} from "./states.js";
 import {exact, humanise, timeOfDay, unitWord} from "./units.js";
@@ -10,23 +11,16 @@ import {exact, humanise, timeOfDay, unitWord} from "./units.js";
 const HEADLINES_MAX = 3;
 const BETTER = {lower: "lower is better", higher: "higher is better"};
 const SAMPLES = {Surveys: ["answer", "answers"]};
+const BOUNDED = ["score", "ratio"];
 const ALARMING = ["suspect", "drifting"];
 const grouped = new Intl.NumberFormat("en");
-
-/** An element with a class, attributes and children; children that are strings become text. */
-export function element(tag, className = "", attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  if (className) made.className = className;
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
 
 /** The card of a KPI. `root` is its element; `has` says whether there is anything to show. */
 export class Card {
   #kpi;
   #picked = {};
   #changed;
+  #behind;
   #derivedFrom = "";
   #rows = [];
   #selection = null;
@@ -38,8 +32,9 @@ export class Card {
   #host;
   #chart;
 
-  constructor(kpi, changed) {
+  constructor(kpi, changed, behind) {
     this.#kpi = kpi;
+    this.#behind = behind;
     this.#changed = changed;
     const id = `kpi-${kpi.name}`;
     this.#host = element("div", "chart", {tabindex: "0", role: "img", "aria-label": `Chart: ${kpi.question} Arrow keys read it out.`});
@@ -104,13 +99,17 @@ export class Card {
 
   #figure({series, name}, index, primary, marked) {
     const value = element("data", "value"), word = element("span", "word"), note = element("p", "note");
+    const down = element("button", "down", {type: "button"}, value, word);
+    down.addEventListener("click", () => this.#behind(this.#kpi, series));
     const standing = element("p", "state");
     const box = element("div", primary ? "figure primary" : "figure", {},
       ...(marked ? [element("p", "name", {title: name}, this.#swatch(index), element("bdi", "", {}, name))] : []),
-      element("p", "amount", {}, value, word), standing, note);
+      element("p", "amount", {}, down), standing, note);
     this.#rows.push(() => {
       this.#state(value, series, primary);
       word.textContent = series.value === null ? "" : unitWord(series.value, this.#kpi.unit);
+      down.disabled = series.value === null;
+      down.setAttribute("aria-label", `${value.textContent} ${word.textContent}${marked ? `, ${name}` : ""}: show who is behind it`);
       note.replaceChildren(...this.#certainty(series));
       this.#stand(standing, series, primary);
       box.dataset.sufficient = String(series.sufficient);
@@ -163,19 +162,36 @@ export class Card {
   #swatch(index) { return swatch(index, this.#selection.total); }
 
   #list(lines, spread) {
-    return element("ul", "", {"aria-label": `by ${words(spread)}`}, ...lines.map((line, i) => this.#entry(line, this.#swatch(i))));
+    const bounded = BOUNDED.includes(this.#kpi.unit) && lines.some(({series}) => series.lower !== null);
+    return element("ul", bounded ? "bounded" : "", {"aria-label": `by ${words(spread)}`}, ...lines.map((line, i) => this.#entry(line, bounded && lines, this.#swatch(i))));
+  }
+
+  #draw(place, note, series, beside) {
+    const {value, lower, upper, samples} = series, {unit} = this.#kpi;
+    place.hidden = value === null || lower === null;
+    note.textContent = samples === null || value === null ? "" : grouped.format(samples);
+    if (place.hidden) return;
+    const known = beside.map(line => line.series).filter(one => one.lower !== null && one.value !== null);
+    const low = Math.min(...known.map(one => one.lower)), high = Math.max(...known.map(one => one.upper)), at = x => `${high > low ? (x - low) / (high - low) * 100 : 50}%`;
+    const bar = element("i"), tick = element("b");
+    Object.assign(bar.style, {left: at(lower), width: `calc(${at(upper)} - ${at(lower)})`});
+    tick.style.left = at(value);
+    place.title = `95\u00a0%: ${humanise(lower, unit)} to ${humanise(upper, unit)}, ${samples} answers`;
+    place.replaceChildren(bar, tick);
   }
 
   #undrawn(lines) {
     if (!lines.length) return [];
     return [element("details", "", {}, element("summary", "", {}, `${lines.length} more, not drawn`),
-      element("ul", "", {}, ...lines.map(line => this.#entry(line))))];
+      element("ul", "", {}, ...lines.map(line => this.#entry(line, null))))];
   }
 
-  #entry({series, name}, ...mark) {
-    const value = element("data", "value");
-    const row = element("li", "", {"data-series": name}, ...mark, element("bdi", "name", {title: name}, name), value);
+  // With bounds beside each other on one scale, it is seen which differences are more than chance.
+  #entry({series, name}, beside, ...mark) {
+    const value = element("data", "value"), interval = element("span", "interval"), samples = element("span", "note");
+    const row = element("li", "", {"data-series": name}, ...mark, element("bdi", "name", {title: name}, name), ...(beside ? [interval, samples] : []), value);
     this.#rows.push(() => {
+      if (beside) this.#draw(interval, samples, series, beside);
       this.#state(value, series, false);
       if (series.value !== null && series.sufficient === false) value.append(" ", element("strong", "few", {title: "too few samples"}, "few"));
       else if (series.value !== null && ALARMING.includes(series.state)) value.append(" ", element("strong", "alarm", {}, series.state));

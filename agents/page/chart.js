@@ -93,8 +93,24 @@ export class Chart {
         {...axis, size: AXIS_WIDTH, gap: 4, space: 34, incrs: tickSteps(this.#unit),
           values: (_, splits, __, ___, step) => splits.map(value => tick(value, this.#unit, step))},
       ],
-      hooks: {setCursor: [() => this.#point()]},
+      hooks: {setCursor: [() => this.#point()], draw: [plot => this.#limit(plot, colour("--bad"))]},
     };
+  }
+
+  // Where the first line that has one would be suspect: a dotted line, where it lies within the picture.
+  #limit(plot, colour) {
+    const series = this.#lines.map(line => line.series).find(one => one.bandLow !== null || one.bandHigh !== null);
+    if (!series) return;
+    const {ctx, bbox: {left, top, width, height}} = plot, at = Math.round(plot.valToPos(series.bandHigh ?? series.bandLow, "y", true));
+    if (at < top || at > top + height) return;
+    ctx.save();
+    Object.assign(ctx, {strokeStyle: colour, lineWidth: devicePixelRatio, globalAlpha: 0.8});
+    ctx.setLineDash([2 * devicePixelRatio, 4 * devicePixelRatio]);
+    ctx.beginPath();
+    ctx.moveTo(left, at);
+    ctx.lineTo(left + width, at);
+    ctx.stroke();
+    ctx.restore();
   }
 
   // The values that held at the time under the cursor, not those of the nearest point: it may lie to the right.

@@ -1,11 +1,14 @@
 // The page: choices above, groups of cards below, and one frame that draws what a reading changed.
 
-import {Card, element} from "./card.js";
+import {Behind} from "./behind.js";
+import {Card} from "./card.js";
+import {element} from "./dom.js";
 import {Feed} from "./feed.js";
 import {streams, windows} from "./selection.js";
 import {Store} from "./store.js";
 import {Summary} from "./summary.js";
 import {fullTime, span, timeOfDay} from "./units.js";
+import {Work} from "./work.js";
 
 const SPANS = [["all", "everything kept"], ["15m", "last 15 minutes"], ["1h", "last hour"], ["6h", "last 6 hours"], ["24h", "last 24 hours"], ["7d", "last 7 days"]];
 const SHORTEST_SPAN = 60;
@@ -15,6 +18,8 @@ const byId = id => document.getElementById(id);
 const store = new Store();
 const wanted = new URLSearchParams(location.search);   // a link carries the choices with it
 const choice = {stream: wanted.get("stream"), window: wanted.get("window"), span: SPANS.some(([key]) => key === wanted.get("span")) ? wanted.get("span") : "all"};
+const behind = new Behind(document.body);
+const work = new Work(name => behind.openOf("item", name));
 const summary = new Summary(byId("summary"), follow);
 let groups = [];      // [{name, section, grid, absent, cards}]
 let catalogue = "";
@@ -31,10 +36,11 @@ function showCatalogue(received) {
   groups = [...byGroup(received.kpis)].map(([name, kpis]) => {
     const id = `group-${name.toLowerCase()}`, grid = element("div", "grid"), absent = element("p", "none");
     const section = element("section", "", {"aria-labelledby": id}, element("h2", "", {id, tabindex: "-1"}, name), grid, absent);
-    return {name, id, section, grid, absent, cards: kpis.map(kpi => new Card(kpi, refresh))};
+    return {name, id, section, grid, absent, cards: kpis.map(kpi => new Card(kpi, refresh, (of, series) => behind.openFor(of, series)))};
   });
-  byId("contents").replaceChildren(...groups.map(({name, id}) => element("a", "", {href: `#${id}`}, name)));
-  byId("groups").replaceChildren(...groups.map(group => group.section));
+  const sections = [...groups.slice(0, 1), {name: "Work", id: "group-work", section: work.root}, ...groups.slice(1)];
+  byId("contents").replaceChildren(...sections.map(({name, id}) => element("a", "", {href: `#${id}`}, name)));
+  byId("groups").replaceChildren(...sections.map(({section}) => section));
 }
 
 /** Goes to the card of a KPI, of that value stream and window. */
@@ -65,6 +71,8 @@ function refresh() {
     place(group.grid, group.cards.filter(card => card.has).map(card => card.root));
     sayAbsent(group.absent, group.cards.filter(card => !card.has));
   }
+  work.root.hidden = store.since === null;
+  work.choose(choice);
   document.body.dataset.filled = String(store.since !== null);
   title();
   draw();

@@ -1,6 +1,6 @@
 // The line above the cards: is anything wrong, what, and how much of the rest is judged at all.
 
-import {element} from "./card.js";
+import {element} from "./dom.js";
 import {alarms, count, STATES} from "./states.js";
 import {humanise, timeOfDay} from "./units.js";
 

@@ -22,7 +22,7 @@ export function unitWord(value, unit) {
 }
 
 // Rounded first, then split, so that 59.7 minutes is never "59 m 60 s" and 23:59:40 is "1 d".
-function duration(seconds) {
+export function duration(seconds) {
   if (seconds < 0) return MINUS + duration(-seconds);
   if (seconds === 0) return `0${NBSP}s`;
   if (seconds < 0.9995) return seconds < 0.001 ? `<1${NBSP}ms` : `${whole.format(seconds * 1000)}${NBSP}ms`;

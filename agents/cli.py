@@ -85,6 +85,24 @@ def run(config: str | None) -> None:
     commands.run(load_configuration(config))
 
 
+@main.command()
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the engine serves.")
+@click.option("--token-file", type=click.Path(path_type=Path), help="The token, where the engine asks for one.")
+@click.option("--once", is_flag=True, help="Print the table once and end, for pipes.")
+@_told
+def top(url: str, token_file: Path | None, once: bool) -> None:
+    """What the page shows, in the terminal: the state of each KPI, and the items behind it.
+
+    Enter goes down, / filters, s sorts, a shows all series, q quits.
+
+    \b
+    Example:
+      flowmetrics top
+      flowmetrics top --once | grep drifting
+    """
+    commands.top(url, token_file, once)
+
+
 @main.command(name="import")
 @_files
 @_map

@@ -54,6 +54,8 @@ class LiveFeed:
         past: Past,
         helpers: Executor,
     ) -> None:
+        local = configuration.broker.startswith("local://")
+        self._details = "elsewhere" if not local else "token" if configuration.token_file else "open"
         self._watched = {each.kpi.name: each for each in watched(configuration)}
         kpis = selected(configuration)
         self._kpis = {kpi.name: self._as_watched(kpi) for kpi in kpis}
@@ -89,6 +91,12 @@ class LiveFeed:
         self._series = {series: kept for series, kept in self._series.items() if series[0] in names}
         with contextlib.suppress(RuntimeError):  # the server has closed its loop: nobody listens any more
             self._loop.call_soon_threadsafe(self.close)
+
+    def now(self) -> bytes:
+        """The state of now: what each series stands at, without its past."""
+        ready, reason = self._state()
+        series = [self._told(*key, point) for key, (point, _) in list(self._series.items()) if point.value is not None]
+        return orjson.dumps({"at": int(time.time()), "ready": ready, "reason": reason, "series": series})
 
     def history(self) -> bytes:
         """The recent past of each series."""
@@ -234,7 +242,8 @@ class LiveFeed:
         return replace(kpi, alert=each.declared, samples_min=each.samples_min) if each else kpi
 
     def _catalogue_of(self, kpis: tuple[Kpi, ...]) -> bytes:
-        return orjson.dumps({"version": __version__, "kpis": [self._introduced(self._as_watched(kpi)) for kpi in kpis]})
+        told = [self._introduced(self._as_watched(kpi)) for kpi in kpis]
+        return orjson.dumps({"version": __version__, "details": self._details, "kpis": told})
 
     def _introduced(self, kpi: Kpi) -> dict[str, Any]:
         """What is said of a KPI; `watched` are the labels of the series that its alert reads."""

@@ -77,6 +77,7 @@ class Server:
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/api/catalogue", self._catalogue)
         app.router.add_get("/api/history", self._history)
+        app.router.add_get("/api/now", self._now)
         app.router.add_get("/api/live", self._live)
         app.router.add_get("/api/past", self._hours)
         Details(self._configuration, token, _POLICY).add_to(app.router)
@@ -150,6 +151,10 @@ class Server:
 
     async def _catalogue(self, request: web.Request) -> web.Response:
         return web.Response(body=self._feed.catalogue(), content_type="application/json", headers=_POLICY)
+
+    async def _now(self, request: web.Request) -> web.Response:
+        body = await asyncio.to_thread(self._feed.now)
+        return web.Response(body=body, content_type="application/json", headers=_POLICY)
 
     async def _history(self, request: web.Request) -> web.Response:
         body = await asyncio.to_thread(self._feed.history)

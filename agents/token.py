@@ -11,14 +11,20 @@ from flowmetrics.errors import ConfigurationError
 
 def token_of(configuration: Configuration) -> str | None:
     """The token of `http.token_file`; None where none is asked for. Raises ConfigurationError."""
-    if configuration.token_file is None:
+    path = configuration.token_file
+    return token_at(Path(path) if path is not None else None, "http.token_file")
+
+
+def token_at(path: Path | None, named: str = "--token-file") -> str | None:
+    """The token in a file, None for none; `named` is what names the file, for errors. Raises ConfigurationError."""
+    if path is None:
         return None
     try:
-        token = Path(configuration.token_file).read_text(encoding="utf-8").strip()
+        token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"http.token_file {configuration.token_file} cannot be read: {error}") from None
+        raise ConfigurationError(f"{named} {path} cannot be read: {error}") from None
     if not token:
-        raise ConfigurationError(f"http.token_file {configuration.token_file} is empty; write the token into it")
+        raise ConfigurationError(f"{named} {path} is empty; write the token into it")
     return token
 
 

@@ -1,6 +1,6 @@
 """What each command does, once its words are read.
 
-    files    import, replay, validate            serving   demo, and how an engine is served
+    files    import, replay, validate            serving   demo, top, and how an engine is served
     pages    generate                            runtime   run, audit, explain, rejected, move, adopt
     backfill
 
@@ -11,7 +11,7 @@ from agents.commands.backfill import Wanted, backfill
 from agents.commands.files import import_files, replay, validate
 from agents.commands.pages import generate
 from agents.commands.runtime import adopt, audit, explain, move, rejected, run
-from agents.commands.serving import demo
+from agents.commands.serving import demo, top
 
 __all__ = [
     "Wanted",
@@ -26,5 +26,6 @@ __all__ = [
     "rejected",
     "replay",
     "run",
+    "top",
     "validate",
 ]

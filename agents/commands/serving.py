@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
+import click
 from yaml import ScalarNode
 
 from agents.published import Served
+from agents.token import token_at
 from flowmetrics.configuration import Configuration
-from flowmetrics.errors import ConfigurationError
+from flowmetrics.errors import ConfigurationError, OperationError
 from flowmetrics.setting_kinds import LISTEN
 from flowmetrics.yaml_text import Spot, Walk, WrongValueError
 
@@ -34,3 +37,19 @@ def demo(listen: str, seed: int, days: int) -> None:
     except WrongValueError as error:
         raise ConfigurationError(f"{error}.") from None
     play(listen, seed, days)
+
+
+def top(url: str, token_file: Path | None, once: bool) -> None:
+    """The table of a running engine, on the screen or once as text."""
+    from agents.top import SORTS, EngineView, in_order, table  # only this command needs HTTP and a screen
+
+    engine = EngineView(url, token_at(token_file))
+    if once:
+        reason, rows = engine.rows()
+        if reason:
+            raise OperationError(f"the engine at {url} is not ready: {reason}")
+        click.echo(table(in_order(rows, SORTS[0])))
+        return
+    from agents.top_screen import Top
+
+    Top(engine, url).run()

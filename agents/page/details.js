@@ -14,6 +14,9 @@ let token = null;
 /** The token that is shown with each question from now on. */
 export const show = given => { token = given; };
 
+/** Whether a token was given. */
+export const isShown = () => token !== null;
+
 /** The JSON under a path with parameters. Throws a DetailsError with a sentence for the reader. */
 export async function ask(path, parameters = {}) {
   const url = new URL(`api/${path}`, document.baseURI);

@@ -33,6 +33,7 @@ function showCatalogue(received) {
   catalogue = text;
   byId("version").textContent = received.version;
   summary.know(received.kpis);
+  work.know(received.details ?? null);
   groups = [...byGroup(received.kpis)].map(([name, kpis]) => {
     const id = `group-${name.toLowerCase()}`, grid = element("div", "grid"), absent = element("p", "none");
     const section = element("section", "", {"aria-labelledby": id}, element("h2", "", {id, tabindex: "-1"}, name), grid, absent);

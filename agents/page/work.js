@@ -1,10 +1,14 @@
 // The work of a value stream item by item: three pictures, asked for when they are looked at and once a minute then.
 
 import {element} from "./dom.js";
-import {work} from "./details.js";
+import {isShown, work} from "./details.js";
 import {ageing, cumulativeFlow, flowStates, scatter} from "./pictures.js";
 
 const RENEW_MS = 60_000;
+const SILENT = {
+  token: "These pictures name work: follow any number, show the token there, and they appear.",
+  elsewhere: "On Kafka histories are spread over all workers, so no page can draw them: flowmetrics explain item KEY reads one.",
+};
 const STEPS = {ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10};
 
 /** The section with the pictures. `explain(name)` is called for the item that a reader picks. */
@@ -14,6 +18,7 @@ export class Work {
   #open;
   #note = element("p", "none", {hidden: ""});
   #explain;
+  #details = null;
   #choice = {};
   #told = null;
   #visible = false;
@@ -32,6 +37,9 @@ export class Work {
     setInterval(() => this.#ask(), 5_000);
   }
 
+  /** Whether the engine can be asked: "open", "token" (only once it was shown), or not at all. */
+  know(details) { this.#details = details; }
+
   /** What to show. */
   choose({stream, window}) {
     this.#choice = {stream, window: window ?? "30d"};
@@ -41,16 +49,21 @@ export class Work {
   async #ask() {
     const {stream, window} = this.#choice, wanted = JSON.stringify(this.#choice);
     if (!this.#visible || document.hidden || !stream) return;
+    if (this.#details !== "open" && !(this.#details === "token" && isShown())) { this.#say(SILENT[this.#details] ?? ""); return; }
     if (wanted === this.#askedFor && performance.now() - this.#askedAt < RENEW_MS) return;
     [this.#askedFor, this.#askedAt] = [wanted, performance.now()];
-    if (this.#told === null) Object.assign(this.#note, {textContent: "asking the engine …", hidden: false});
+    if (this.#told === null) this.#say("asking the engine …");
     let told = null, wrong = "";
-    try { told = await work(stream, window); } catch (error) { wrong = error.status === 401 ? "These pictures name work: follow a number, show the token there, and they appear within a minute." : error.message; }
+    try { told = await work(stream, window); } catch (error) { wrong = error.message; }
     if (wanted !== this.#askedFor) return;
     if (told || !this.#told || this.#told.of !== wanted) this.#told = told && {...told, of: wanted};
-    this.#note.textContent = wrong || (told.complete ? "" : "There are too many histories to read all of them: some items are missing here.");
-    this.#note.hidden = !this.#note.textContent;
+    this.#say(wrong || (told.complete ? "" : "There are too many histories to read all of them: some items are missing here."));
     this.#draw();
+  }
+
+  #say(words) {
+    this.#note.textContent = words;
+    this.#note.hidden = !words;
   }
 
   #draw() {

@@ -18,6 +18,8 @@ from aiohttp import web
 from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
 import agents.page
+from flowmetrics.kpi import Unit
+from flowmetrics.words import humanise
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -467,6 +469,7 @@ async def test_numbers_are_written_the_way_people_say_them(engine: Engine, page:
     await page.goto(engine.url)
     script = "async ([unit, all]) => { const u = await import('/units.js'); return all.map(n => u.humanise(n, unit)); }"
     said = await page.evaluate(script, [unit, list(WORDS[unit])])
+    assert [humanise(number, Unit(unit)) for number in WORDS[unit]] == list(WORDS[unit].values())
     assert [text.replace("\u00a0", " ") for text in said] == list(WORDS[unit].values())
 
 

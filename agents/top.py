@@ -1,0 +1,159 @@
+"""What `flowmetrics top` shows of a running engine: one row a series, in words and in an order; one table for pipes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+import orjson
+import urllib3
+
+from flowmetrics.errors import OperationError
+from flowmetrics.kpi import Unit
+from flowmetrics.words import humanise
+
+MARKS: Final = {
+    "drifting": "▲ drifting",
+    "suspect": "△ suspect",
+    "stale": "✕ stale",
+    "insufficient": "○ too few",
+    "warming": "◌ warming",
+    "ok": "● ok",
+    None: "  –",
+}
+"""A mark and a word for each state; none is for what nobody is told of."""
+SORTS: Final = ("state", "KPI", "value stream", "change")
+COLUMNS: Final = ("state", "KPI", "value stream", "value", "usual", "change", "samples")
+TIMEOUT_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One series: its labels, and what is said of it."""
+
+    kpi: str
+    labels: Mapping[str, str]
+    state: str | None
+    value: float
+    unit: Unit
+    usual: float | None
+    samples: int
+    is_watched: bool
+    next_step: str | None
+
+    @property
+    def name(self) -> str:
+        """The KPI with those labels that are no total."""
+        others = [value for label, value in self.labels.items() if label != "value_stream" and value != "all"]
+        return " ".join([self.kpi.replace("_", " "), *others])
+
+    @property
+    def value_stream(self) -> str:
+        """The value stream that it is of."""
+        return self.labels.get("value_stream", "")
+
+    @property
+    def change(self) -> float | None:
+        """How far it is from what is usual, as a share of that."""
+        return (self.value - self.usual) / abs(self.usual) if self.usual else None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row in words, one for each of COLUMNS."""
+        change = "" if self.change is None else f"{self.change:+.0%}".replace("-", "−")
+        usual = "" if self.usual is None else humanise(self.usual, self.unit)
+        value = humanise(self.value, self.unit)
+        return (MARKS[self.state], self.name, self.value_stream, value, usual, change, f"{self.samples:,}")
+
+    def matches(self, words: str) -> bool:
+        """Whether each of the words is somewhere in it, whatever its case."""
+        text = " ".join(self.cells).lower()
+        return all(word in text for word in words.lower().split())
+
+
+class EngineView:
+    """A running engine, over HTTP. Raises OperationError where it does not answer as one."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._pool = urllib3.PoolManager(retries=False, timeout=TIMEOUT_SECONDS)
+
+    def rows(self) -> tuple[str, list[Row]]:
+        """Why the engine is not ready, "" when it is; and every series that it shows."""
+        kpis = {kpi["name"]: kpi for kpi in self._ask("api/catalogue")["kpis"]}
+        told = self._ask("api/now")
+        reason = "" if told["ready"] else told["reason"] or "not ready yet"
+        return reason, [_row(one, kpis[one["kpi"]]) for one in told["series"] if one["kpi"] in kpis]
+
+    def behind(self, row: Row) -> dict[str, Any]:
+        """Who is behind the number of a row."""
+        return self._ask("api/items", {"kpi": row.kpi, **row.labels})
+
+    def explanation(self, kind: str, name: str) -> list[str]:
+        """Why an entity is read as it is, in lines."""
+        lines: list[str] = self._ask(f"api/explain/{kind}/{quote(name, safe='')}")["lines"]
+        return lines
+
+    def _ask(self, path: str, fields: Mapping[str, str] | None = None) -> dict[str, Any]:
+        try:
+            answer = self._pool.request("GET", f"{self._url}/{path}", fields=fields, headers=self._headers)
+            told: dict[str, Any] = orjson.loads(answer.data)
+        except (urllib3.exceptions.HTTPError, orjson.JSONDecodeError) as error:
+            raise OperationError(
+                f"no flowmetrics answers at {self._url}: start one with flowmetrics run, or name another with --url "
+                f"({_short(error)})"
+            ) from None
+        if answer.status == 401:
+            raise OperationError(f"{told['error']}; name its file with --token-file")
+        if answer.status != 200:
+            raise OperationError(str(told.get("error", f"{self._url}/{path} answered {answer.status}")))
+        return told
+
+
+def in_order(rows: Iterable[Row], sort: str, words: str = "", everything: bool = False) -> list[Row]:
+    """The rows that match, in an order of SORTS; those that alerts read, or all of them."""
+    states = list(MARKS)
+    keys = {
+        "state": lambda row: (states.index(row.state), -abs(row.change or 0), row.name, row.value_stream),
+        "KPI": lambda row: (row.name, row.value_stream),
+        "value stream": lambda row: (row.value_stream, row.name),
+        "change": lambda row: (-abs(row.change or 0), row.name, row.value_stream),
+    }
+    return sorted((row for row in rows if (everything or row.is_watched) and row.matches(words)), key=keys[sort])
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as plain text in columns, for pipes."""
+    cells = [COLUMNS, *(row.cells for row in rows)]
+    widths = [max(len(line[n]) for line in cells) for n in range(len(COLUMNS))]
+    aligned = [
+        "  ".join(
+            cell.rjust(width) if n > 2 else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+    return "\n".join(line.rstrip() for line in aligned)
+
+
+def _row(told: Mapping[str, Any], kpi: Mapping[str, Any]) -> Row:
+    labels: dict[str, str] = told["labels"]
+    cells = kpi["watched"]
+    return Row(
+        kpi=told["kpi"],
+        labels=labels,
+        state=told["state"],
+        value=told["value"],
+        unit=Unit(kpi["unit"]),
+        usual=told["usual"],
+        samples=told["samples"],
+        is_watched=cells is not None and cells.items() <= labels.items(),
+        next_step=kpi["next_step"],
+    )
+
+
+def _short(error: Exception) -> str:
+    return str(error).rpartition(": ")[2][:80]

@@ -1,0 +1,213 @@
+"""The screen of `flowmetrics top`: a table that keeps itself current, and keys to filter, sort and go down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
+
+from rich.text import Text
+from textual import work
+from textual.app import App, ComposeResult
+from textual.binding import BindingType
+from textual.containers import VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Footer, Input, Static
+
+from agents.top import COLUMNS, SORTS, EngineView, Row, in_order
+from flowmetrics.errors import OperationError
+from flowmetrics.kpi import Unit
+from flowmetrics.words import humanise
+
+REFRESH_SECONDS: Final = 2.0
+STYLES: Final = {"drifting": "bold red", "suspect": "yellow", "ok": "green", "stale": "magenta"}
+WIDTHS: Final = (10, 23, 11, 9, 9, 6, 7)
+"""Of COLUMNS: with a cell between them, eighty."""
+_RIGHT: Final = frozenset({3, 4, 5, 6})
+
+
+class Down(ModalScreen[None]):
+    """Lines that were asked of the engine; of a list each leads further down."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [("escape", "dismiss", "back"), ("q", "app.quit", "quit")]
+    CSS = """
+    Down { align: center middle; }
+    #down { width: 95%; height: 90%; border: round $primary; padding: 0 1; background: $surface; }
+    #down DataTable { height: 1fr; }
+    """
+
+    def __init__(self, title: str, ask: Callable[[], Any], engine: EngineView) -> None:
+        super().__init__()
+        self._title, self._ask, self._engine = title, ask, engine
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="down") as box:
+            box.border_title = self._title
+            yield Static("asking the engine …", id="said", markup=False)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.load()
+
+    @work(thread=True)
+    def load(self) -> None:
+        """Ask, beside the screen."""
+        try:
+            told = self._ask()
+        except OperationError as error:
+            told = str(error)
+        self.app.call_from_thread(self.show, told)
+
+    def show(self, told: Any) -> None:
+        """Show text as it is, and a list of items as a table."""
+        if not self.is_attached:
+            return
+        said = self.query_one("#said", Static)
+        if not isinstance(told, dict):
+            said.update(told if isinstance(told, str) else "\n".join(told))
+            return
+        rows, total = told["rows"], told["total"]
+        cut = "" if told["complete"] else "; some histories were not reached"
+        said.update(
+            f"{total:,} behind it{f', {len(rows)} listed' if len(rows) < total else ''}{cut}. Enter explains one."
+        )
+        table: DataTable[str] = DataTable(cursor_type="row")
+        table.add_columns("kind", "name", "state", "value", "title")
+        for row in rows:
+            table.add_row(row["kind"], row["name"], row["state"] or "", _value(row), row["title"] or "")
+        self.query_one("#down").mount(table)
+        self.call_after_refresh(table.focus)
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        event.stop()  # the table below has a way down of its own
+        kind, name, *_ = event.data_table.get_row(event.row_key)
+        self.app.push_screen(Down(f"{kind} {name}", lambda: self._engine.explanation(kind, name), self._engine))
+
+
+class Top(App[None]):
+    """The table of a running engine."""
+
+    TITLE = "flowmetrics"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("q", "quit", "quit"),
+        ("slash", "filter", "filter"),
+        ("s", "sort", "sort"),
+        ("a", "everything", "all series"),
+        ("escape", "calm", "no filter"),
+    ]
+    CSS = """
+    #head { height: 1; }
+    #advice { height: auto; max-height: 2; color: $text-muted; }
+    #words { display: none; }
+    #words.open { display: block; }
+    DataTable { height: 1fr; }
+    """
+
+    def __init__(self, engine: EngineView, url: str) -> None:
+        super().__init__()
+        self._engine, self._url = engine, url
+        self._rows: list[Row] = []
+        self._shown: list[Row] = []
+        self._said = "asking the engine …"
+        self._sort, self._words, self._everything = SORTS[0], "", False
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="head", markup=False)
+        table: DataTable[Text] = DataTable(cursor_type="row", cell_padding=0, zebra_stripes=True)
+        for name, width in zip(COLUMNS, WIDTHS, strict=True):
+            table.add_column(name, width=width)
+        yield table
+        yield Static(id="advice", markup=False)
+        yield Input(placeholder="words that a row must have; Enter closes", id="words", compact=True)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.query_one(DataTable).focus()
+        self.set_interval(REFRESH_SECONDS, self.load)
+        self.load()
+
+    @work(thread=True, exclusive=True)
+    def load(self) -> None:
+        """Ask the engine, beside the screen."""
+        try:
+            reason, rows = self._engine.rows()
+        except OperationError as error:
+            self.call_from_thread(self.take, f"✕ {error}", self._rows)
+        else:
+            self.call_from_thread(self.take, f"◐ catching up: {reason}" if reason else "● live", rows)
+
+    def take(self, said: str, rows: list[Row]) -> None:
+        """Show what the engine said; what it said last stands while it does not answer."""
+        self._said, self._rows = said, rows
+        self.draw()
+
+    def draw(self) -> None:
+        """Bring the table up to date; the cursor stays where it was."""
+        table = self.query_one(DataTable)
+        self._shown = in_order(self._rows, self._sort, self._words, self._everything)
+        counts = [f"{n} {state}" for state in STYLES if (n := sum(row.state == state for row in self._shown))]
+        filtered = f", only “{self._words}”" if self._words else ""
+        said = f"{self._said}  {self._url}  {len(self._shown)} series by {self._sort}{filtered}  {', '.join(counts)}"
+        self.query_one("#head", Static).update(said)
+        cursor, scrolled = table.cursor_row, table.scroll_y
+        table.clear()
+        for row in self._shown:
+            table.add_row(*(_cell(n, cell, row.state) for n, cell in enumerate(row.cells)))
+        table.move_cursor(row=min(cursor, max(0, len(self._shown) - 1)), animate=False)
+        table.scroll_to(y=scrolled, animate=False)
+        self.advise()
+
+    def advise(self) -> None:
+        """What to do about the row under the cursor, if it moved."""
+        at = self.query_one(DataTable).cursor_row
+        row = self._shown[at] if 0 <= at < len(self._shown) else None
+        moved = row is not None and row.state in {"suspect", "drifting"}
+        self.query_one("#advice", Static).update(row.next_step or "" if row and moved else "")
+
+    def on_data_table_row_highlighted(self) -> None:
+        self.advise()
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        row = self._shown[event.cursor_row]
+        self.push_screen(Down(f"{row.name} of {row.value_stream}", lambda: self._engine.behind(row), self._engine))
+
+    def action_filter(self) -> None:
+        """Ask for the words."""
+        words = self.query_one("#words", Input)
+        words.add_class("open")
+        words.focus()
+
+    def action_calm(self) -> None:
+        """Show all rows again."""
+        self.query_one("#words", Input).value = ""
+        self.on_input_submitted()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        self._words = event.value
+        self.draw()
+
+    def on_input_submitted(self) -> None:
+        self.query_one("#words", Input).remove_class("open")
+        self.query_one(DataTable).focus()
+
+    def action_sort(self) -> None:
+        """The next order."""
+        self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
+        self.draw()
+
+    def action_everything(self) -> None:
+        """All series, or those that alerts read."""
+        self._everything = not self._everything
+        self.draw()
+
+
+def _cell(column: int, words: str, state: str | None) -> Text:
+    width = WIDTHS[column] - 1
+    shown = words if len(words) <= width else f"{words[: width - 1]}…"
+    style = STYLES.get(state or "", "") if column == 0 else ""
+    return Text(shown, style=style, justify="right" if column in _RIGHT else "left", end=" ")
+
+
+def _value(row: dict[str, Any]) -> str:
+    said = next((one for one in row["said"] if one["value"] is not None), None)
+    return humanise(said["value"], Unit(said["unit"])) if said else ""

@@ -2,6 +2,7 @@
 
 import {Behind} from "./behind.js";
 import {Card} from "./card.js";
+import {ask} from "./details.js";
 import {element} from "./dom.js";
 import {Feed} from "./feed.js";
 import {streams, windows} from "./selection.js";
@@ -10,7 +11,8 @@ import {Summary} from "./summary.js";
 import {fullTime, span, timeOfDay} from "./units.js";
 import {Work} from "./work.js";
 
-const SPANS = [["all", "everything kept"], ["15m", "last 15 minutes"], ["1h", "last hour"], ["6h", "last 6 hours"], ["24h", "last 24 hours"], ["7d", "last 7 days"]];
+const SPANS = [["all", "since the start"], ["15m", "last 15 minutes"], ["1h", "last hour"], ["6h", "last 6 hours"], ["24h", "last 24 hours"], ["7d", "last 7 days"], ["35d", "last 5 weeks"]];
+const RECALLED = ["24h", "7d", "35d"];   // what the engine kept by the hour, from before it started too
 const SHORTEST_SPAN = 60;
 const WINDOW_PREFERRED = "7d";
 const byId = id => document.getElementById(id);
@@ -77,6 +79,7 @@ function refresh() {
   document.body.dataset.filled = String(store.since !== null);
   title();
   draw();
+  recall();
 }
 
 // A choice that was made stays, also when an earlier name turns up; one that has gone falls back.
@@ -119,10 +122,26 @@ function draw() {
   });
 }
 
+let recalled = new Set();
+
+// Asks for the past of what is shown once, when the charts reach back that far.
+async function recall() {
+  if (!RECALLED.includes(choice.span) || choice.stream === null) return;
+  const cards = groups.flatMap(group => group.cards).filter(card => card.has && !recalled.has(`${card.kpi.name} ${choice.stream}`));
+  const {stream} = choice, known = recalled;
+  for (const {kpi} of cards) {
+    known.add(`${kpi.name} ${stream}`);
+    const told = await ask("past", {kpi: kpi.name, value_stream: stream}).catch(() => null);
+    if (known !== recalled) return;   // the history came anew meanwhile
+    if (told === null) known.delete(`${kpi.name} ${stream}`);
+    else { store.recall(kpi.name, told.lines); draw(); }
+  }
+}
+
 // Every chart shows the same time, so that a dip here can be held against a bump there.
 function timeRange() {
   const until = store.at ?? Date.now() / 1000;
-  const from = choice.span === "all" ? store.since ?? until : until - span(choice.span);
+  const from = choice.span === "all" ? store.begun ?? until : until - span(choice.span);
   return [Math.min(from, until - SHORTEST_SPAN), until];
 }
 
@@ -180,7 +199,7 @@ document.addEventListener("visibilitychange", () => document.hidden || draw());
 
 new Feed(document.baseURI, {
   catalogue: showCatalogue,
-  history: ({series}) => { store.replace(series); refresh(); },
+  history: ({series}) => { store.replace(series); recalled = new Set(); refresh(); },
   reading: received => {
     reading = received;
     const before = store.shape;

@@ -44,6 +44,13 @@ export class Series {
     if (this.times.length > limit) this.thin(limit);
   }
 
+  /** Takes in older points, `[at, value]`, of which those before the first known one are news. */
+  recall(points) {
+    const older = points.filter(([at]) => at < (this.times[0] ?? -Infinity));
+    this.times.unshift(...older.map(([at]) => at));
+    this.values.unshift(...older.map(([, value]) => value));
+  }
+
   /** Takes over what came with a value: bounds, samples, state, baseline. */
   describe({lower = null, upper = null, samples = null, sufficient = null, state = null, since = null, usual = null, weeks = 0, band_low = null, band_high = null}) {
     Object.assign(this, {lower, upper, samples, sufficient, state, since, usual, weeks, bandLow: band_low, bandHigh: band_high});
@@ -96,12 +103,16 @@ export class Store {
   #byKpi = new Map();
   #count = 0;
   #since = Infinity;
+  #begun = Infinity;
 
   /** The series of a KPI, in order of appearance. */
   of(kpi) { return [...(this.#byKpi.get(kpi)?.values() ?? [])]; }
 
   /** Every series. */
   * all() { for (const known of this.#byKpi.values()) yield* known.values(); }
+
+  /** The time of the oldest point that the engine saw itself, whatever was recalled from before; null for none. */
+  get begun() { return Number.isFinite(this.#begun) ? this.#begun : null; }
 
   /** The time of the oldest point; null when there is none. */
   get since() { return Number.isFinite(this.#since) ? this.#since : null; }
@@ -112,7 +123,7 @@ export class Store {
   replace(history) {
     this.#byKpi.clear();
     this.#count = 0;
-    this.#since = Infinity;
+    this.#since = this.#begun = Infinity;
     this.at = null;
     this.shape++;
     for (const {kpi, labels, points, ...described} of history) {
@@ -120,6 +131,16 @@ export class Store {
       const series = this.#series(kpi, labels);
       for (const [at, value] of points) this.#add(series, at, value);
       series.describe(described);
+    }
+  }
+
+  /** Takes in the hourly past of a KPI: what a known series stood at before the engine started. */
+  recall(kpi, lines) {
+    for (const {labels, points} of lines) {
+      const series = this.#byKpi.get(kpi)?.get(keyOf(labels));
+      if (!series) continue;
+      series.recall(points);
+      this.#since = Math.min(this.#since, series.times[0] ?? Infinity);
     }
   }
 
@@ -138,6 +159,7 @@ export class Store {
   #add(series, at, value) {
     series.add(at, value, this.limit);
     if (series.times.length) this.#since = Math.min(this.#since, series.times[0]);
+    this.#begun = Math.min(this.#begun, at);
     this.at = Math.max(this.at ?? at, at);
   }
 

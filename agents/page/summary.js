@@ -45,7 +45,7 @@ export class Summary {
     const usual = series.usual === null ? "" : `, usual ${humanise(series.usual, kpi.unit)}`;
     const link = element("a", "", {href: `#kpi-${series.kpi}`}, `${stream}: ${name}`);
     link.addEventListener("click", event => { event.preventDefault(); this.#choose(stream, window, series.kpi); });
-    return element("li", "", {"data-state": series.state}, element("span", "mark", {"aria-hidden": "true"}, mark), ` ${word} `, link,
+    return element("li", "", {}, element("b", "", {"data-state": series.state}, element("span", "mark", {"aria-hidden": "true"}, mark), ` ${word} `), link,
       ` ${humanise(series.value, kpi.unit)}${usual}${window ? `, over ${window}` : ""}, since ${timeOfDay(series.since)}`);
   }
 }

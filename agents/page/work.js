@@ -23,6 +23,7 @@ export class Work {
   #told = null;
   #visible = false;
   #askedFor = "";
+  #width = 0;
   #askedAt = -Infinity;
 
   constructor(explain) {
@@ -33,7 +34,7 @@ export class Work {
     const grid = element("div", "grid", {}, this.#flow.root, this.#done.root, this.#open.root);
     this.root = element("section", "", {"aria-labelledby": "group-work"}, element("h2", "", {id: "group-work", tabindex: "-1"}, "Work, item by item"), grid, this.#note);
     new IntersectionObserver(([entry]) => { this.#visible = entry.isIntersecting; this.#ask(); }, {rootMargin: "300px"}).observe(this.root);
-    new ResizeObserver(() => this.#draw()).observe(grid);
+    new ResizeObserver(() => this.#flow.host.clientWidth !== this.#width && this.#draw()).observe(grid);
     setInterval(() => this.#ask(), 5_000);
   }
 
@@ -71,6 +72,7 @@ export class Work {
     this.root.querySelector(".grid").hidden = told === null;
     if (told === null || !this.#visible) return;
     if (!width) { requestAnimationFrame(() => this.#flow.host.clientWidth && this.#draw()); return; }
+    this.#width = width;
     const {counts, finished, finished_total: doneTotal, ageing: open, ageing_total: openTotal} = told, {window} = this.#choice;
     show(this.#flow, cumulativeFlow(width, told), flowStates(counts).map(state => key(state, `${state} ${counts[state].at(-1)}`)), `over ${window}; done counts from its begin`);
     const none = words => element("p", "none", {}, words);

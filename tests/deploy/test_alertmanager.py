@@ -16,7 +16,9 @@ import pytest
 import urllib3
 import yaml
 from engine import free_port, until
-from parts import DEPLOY, fails, passes, tool
+from parts import DEPLOY, fails, files, passes, tool
+
+pytestmark = pytest.mark.long
 
 CONFIG: Final = DEPLOY / "alertmanager" / "alertmanager.yaml"
 Labels: TypeAlias = dict[str, str]
@@ -59,6 +61,18 @@ def test_an_alert_reaches_the_one_who_acts_on_it(labels: Labels, receiver: str) 
     test = [tool("amtool"), "config", "routes", "test", f"--config.file={CONFIG}"]
     passes(*test, f"--verify.receivers={receiver}", *words)
     fails(*test, "--verify.receivers=nobody", *words)
+
+
+def test_every_alert_of_the_rules_reaches_the_receiver_of_its_severity() -> None:
+    receivers = {"page": "pager", "ticket": "ticket", "info": "info", "none": "dead-mans-switch"}
+    loaded = [yaml.safe_load(path.read_text()) for path in files("prometheus/rules/*.yaml")]
+    alerts = [rule for each in loaded for group in each["groups"] for rule in group["rules"] if "alert" in rule]
+    assert alerts
+    for alert in alerts:
+        labels = {"alertname": alert["alert"], **alert["labels"]}
+        words = [f"{name}={value}" for name, value in labels.items() if "{{" not in value]
+        verified = f"--verify.receivers={receivers[labels['severity']]}"
+        passes(tool("amtool"), "config", "routes", "test", f"--config.file={CONFIG}", verified, *words)
 
 
 class Alertmanager:
@@ -276,7 +290,7 @@ def test_a_page_says_what_moved_what_to_do_next_and_where_to_read_on(alertmanage
         said["description"],
         "next: Look at what waits.",
         "runbook: https://runbooks.example.com/FlowTimeDrift.md",
-        "board: /d/flowmetrics-kpi",
+        "board: http://localhost:3000/d/flowmetrics-kpi",
         "owner: delivery",
     ]
     page = alertmanager.notifications("/pagerduty")[0]

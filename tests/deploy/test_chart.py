@@ -20,6 +20,8 @@ from flowmetrics import __version__
 
 Resource: TypeAlias = dict[str, Any]
 
+pytestmark = pytest.mark.long
+
 CHART: Final = DEPLOY / "chart"
 KAFKA: Final = ("--values", CHART / "examples" / "kafka.yaml")
 EVERYTHING: Final = {"local": (), "kafka": KAFKA}

@@ -10,11 +10,12 @@ ENGINES ?=
 EVENTS ?= 1000000
 WORKERS ?= 1
 KPIS ?= flow
+LOGS ?= .
 BIN := $(VENV)/bin
 CHECKERS := .venv-deploy
 SOURCES := flowmetrics agents tests benchmarks
 
-.PHONY: help demo test check docs check-deploy simulate chaos bench lock format clean
+.PHONY: help demo test check docs check-deploy simulate chaos bench alarms lock format clean
 
 help:
 	@echo "make demo      a simulated company on http://localhost:8080; LISTEN=HOST:PORT for another place"
@@ -25,6 +26,7 @@ help:
 	@echo "make simulate  SEEDS=n  the simulator at any length"
 	@echo "make chaos     KILLS=n STOPS=n SEED=s  faults on a real Kafka"
 	@echo "make bench     ENGINES=\"flowmetrics flink\" EVENTS=n WORKERS=n KPIS=all  flow-1 side by side with other engines"
+	@echo "make alarms    LOGS=folder  how often alerts fire without a cause, and how soon they find a slump"
 	@echo "make lock      renew requirements.lock after a change of pyproject.toml"
 
 demo: $(VENV)/run
@@ -58,6 +60,9 @@ chaos: $(VENV)/test
 
 bench: $(VENV)/test
 	$(BIN)/python -m benchmarks.flow1 --engines "$(ENGINES)" --events $(EVENTS) --workers $(WORKERS) --kpis $(KPIS)
+
+alarms: $(VENV)/test
+	$(BIN)/python -m benchmarks.false_alarms $(LOGS)
 
 format: $(VENV)/test
 	$(BIN)/ruff format $(SOURCES)

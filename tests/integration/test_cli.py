@@ -606,3 +606,12 @@ def test_long_work_shows_how_far_it_is_on_a_terminal_and_nowhere_else(folder: Pa
     run(folder, "import", "events.jsonl").well()
     assert "100%" in on_a_terminal(folder, *words)
     assert "%" not in run(folder, *words).well().err
+
+
+def test_a_backfill_shows_how_far_it_is_on_a_terminal_and_nowhere_else(folder: Path) -> None:
+    span = ("--from", "2025-03-01T08:00:00Z", "--to", NOON, "--retention", "36500d", "--openmetrics")
+    said = on_a_terminal(folder, "backfill", "events.jsonl", *span, "one.txt")
+    assert "reading" in said
+    assert "computing" in said
+    assert "100%" in said
+    assert "%" not in run(folder, "backfill", "events.jsonl", *span, "two.txt").well().err

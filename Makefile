@@ -72,11 +72,12 @@ format: $(VENV)/test
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
+# What is installed is what was tested: the versions of requirements-test.lock.
 lock: $(VENV)/test
 	$(BIN)/pip install --quiet uv
-	$(COMPILE) pyproject.toml -o requirements.lock
-	$(COMPILE) --extra kafka pyproject.toml -o requirements-kafka.lock
 	$(COMPILE) --extra test --extra docs --extra kafka --extra dashboards pyproject.toml -o requirements-test.lock
+	$(COMPILE) --constraint requirements-test.lock pyproject.toml -o requirements.lock
+	$(COMPILE) --constraint requirements-test.lock --extra kafka pyproject.toml -o requirements-kafka.lock
 	$(COMPILE) --group build -o requirements-build.lock
 	$(COMPILE) --group deploy -o requirements-deploy.lock
 

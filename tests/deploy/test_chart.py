@@ -92,6 +92,15 @@ def test_the_chart_is_of_the_version_of_the_engine() -> None:
     assert chart["appVersion"] == __version__
 
 
+def test_names_stay_short_enough_however_long_that_of_the_release_is() -> None:
+    release = "a" * 53  # helm takes no longer ones
+    said = passes(*helm("template", release, CHART, "--kube-version", KUBERNETES, *KAFKA))
+    names = [
+        one["metadata"]["name"] for one in yaml.safe_load_all(said) if one and one["kind"] in ("Service", "StatefulSet")
+    ]
+    assert max(map(len, names)) <= 52, "a Service has 63 letters, and a pod eleven more than its StatefulSet"
+
+
 def test_a_release_fits_into_the_secret_in_which_helm_keeps_it() -> None:
     kept = b"".join(path.read_bytes() for path in CHART.glob("**/*") if path.is_file())
     linked = b"".join(path.read_bytes() for path in (*files("prometheus/rules/*.yaml"), *files("grafana/*.json")))
@@ -214,7 +223,7 @@ def test_the_network_lets_in_who_is_named_and_out_to_kafka_alone() -> None:
     assert [port["port"] for port in dns["ports"]] == [53, 53]
     assert [port["port"] for port in kafka["ports"]] == [9093]
     assert kafka["to"] == [{"podSelector": {"matchLabels": {"strimzi.io/cluster": "events"}}}]
-    assert only(rendered(), "NetworkPolicy")["spec"]["egress"] is None
+    assert only(rendered(), "NetworkPolicy")["spec"]["egress"] == []
 
 
 # --- rules and boards ---------------------------------------------------------------------------------------------

@@ -42,6 +42,13 @@ def test_hadolint_has_nothing_to_say_about_the_dockerfile() -> None:
     assert passes(checker("hadolint"), DOCKERFILE) == ""
 
 
+def test_the_image_installs_what_the_other_locks_have() -> None:
+    def pinned(lock: str) -> set[str]:
+        return set(re.findall(r"^\S+==\S+", (ROOT / lock).read_text(), re.M))
+
+    assert pinned("requirements.lock") <= pinned("requirements-kafka.lock") <= pinned("requirements-test.lock")
+
+
 def test_whatever_is_copied_reaches_the_builder_and_nothing_else_does() -> None:
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {

@@ -1,5 +1,7 @@
+{{- /* Short enough for the names that are made of it: of Services and of pods. */ -}}
 {{- define "flowmetrics.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-{{ .Chart.Name }}{{ end }}
+{{- $name := contains .Chart.Name .Release.Name | ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) -}}
+{{- $name | trunc 46 | trimSuffix "-" }}
 {{- end }}
 
 {{- define "flowmetrics.selector" -}}

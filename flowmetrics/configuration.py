@@ -125,6 +125,10 @@ ITEM_TYPES: Final = ("feature", "defect", "risk", "debt")
 """The four flow items; always shown, also at zero."""
 
 
+EXPECTED: Final = ("flow_time", "request_resolution")
+"""The KPIs of which a service level may be expected."""
+
+
 @dataclass(frozen=True)
 class ValueStream:
     """How facts that name a value stream are read."""
@@ -190,6 +194,33 @@ class TimeToValue:
     within_us: tuple[int, ...] = (7 * DAY_US, 30 * DAY_US)
 
 
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """An amount with its unit: a percentage (`%`), or points of a score."""
+
+    amount: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOverride:
+    """What an operator says of the alert of a KPI; None is as declared."""
+
+    minimum: Threshold | None = None
+    samples: int | None = None
+    severity: str | None = None
+    owner: str | None = None
+    hold_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """A service level expectation: this percentage is done within this time."""
+
+    within_us: int
+    share: Threshold
+
+
 @dataclass(frozen=True)
 class Configuration:
     """A whole configuration; the defaults are those of the public contract. Durations are microseconds."""
@@ -207,6 +238,12 @@ class Configuration:
     surveys: Mapping[str, Survey] = field(default_factory=lambda: DEFAULT_SURVEYS)
     time_to_value: TimeToValue = TimeToValue()
     eligible: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
+    expectations: Mapping[str, Expectation] = field(default_factory=dict)
+    rules: Mapping[str, RuleOverride] = field(default_factory=dict)
+    alerts_owner: str = "flowmetrics"
+    engine_owner: str | None = None
+    runbooks_url: str = "docs/runbooks"
+    dashboards_url: str | None = None
     labels_max: int = 2000
     labels_overflow: str = "other"
     pseudonym_key_file: str | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration
@@ -128,6 +128,20 @@ class DriftAlert:
     percentile: int = 85
     only: tuple[tuple[str, str], ...] = ()
     hold: str = "2h"
+    steps: tuple[str, ...] = ()
+    """What to do after the next step, in order: sentences of the runbook."""
+
+
+@dataclass(frozen=True, slots=True)
+class BurnAlert:
+    """Tell somebody when the budget of a service level expectation is spent too fast, over a long and a short window.
+
+    The KPI is the share that meets the expectation of the KPI `of`; see `Configuration.expectations`.
+    """
+
+    of: str
+    next_step: str
+    steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +162,7 @@ class Example:
     events: Sequence[tuple[str, str]]
     at: str
     values: Mapping[str, float | None]
+    under: Configuration = field(default_factory=Configuration)
 
 
 Reading: TypeAlias = Callable[[View], Iterable[Point]]
@@ -166,7 +181,7 @@ class Kpi:
     labels: tuple[str, ...]
     measures: tuple[Measure, ...]
     reading: Reading
-    alert: DriftAlert | NoAlert
+    alert: DriftAlert | BurnAlert | NoAlert
     example: Example
     suffix: str | None = None
     companions: tuple[Companion, ...] = ()
@@ -183,7 +198,7 @@ class Kpi:
     def __post_init__(self) -> None:
         assert self.question.endswith("?"), f"{self.name}: a question ends with a question mark"
         assert self.help.endswith("."), f"{self.name}: help is a sentence"
-        said = self.alert.next_step if isinstance(self.alert, DriftAlert) else self.alert.why
+        said = self.alert.why if isinstance(self.alert, NoAlert) else self.alert.next_step
         assert said.endswith("."), f"{self.name}: say in a sentence what to do, or why nobody is paged"
         assert not self.headline or isinstance(self.alert, DriftAlert), f"{self.name}: a headline has an alert"
         assert self.measures, f"{self.name}: a KPI reads at least one measure"
@@ -197,7 +212,16 @@ class Kpi:
     @property
     def words(self) -> str:
         """The name as it begins the names of its alerts: FlowTime, Nps."""
-        return "".join(part.capitalize() for part in self.name.split("_"))
+        return camel(self.name)
+
+
+def camel(name: str) -> str:
+    """A name as a word of the name of an alert.
+
+    >>> camel("flow_time")
+    'FlowTime'
+    """
+    return "".join(part.capitalize() for part in name.split("_"))
 
 
 NORMAL_95: Final = 1.959963984540054

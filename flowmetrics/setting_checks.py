@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
-from flowmetrics.configuration import DEFAULT_SURVEYS, Configuration, Survey
+from flowmetrics.configuration import DEFAULT_SURVEYS, Configuration, Survey, Threshold
 from flowmetrics.errors import nearest
 from flowmetrics.instants import duration_text
-from flowmetrics.kpi import Kpi
+from flowmetrics.kpi import DriftAlert, Kpi, NoAlert
 from flowmetrics.kpis import catalogue
 from flowmetrics.limits import HORIZON_US_MIN
 from flowmetrics.yaml_text import Spot, Walk, quoted
@@ -128,10 +128,47 @@ def _check_kpis(walk: Walk, said: Said) -> None:
             walk.mistake(spot, f"{spot.what} is {quoted(pattern)}, which no KPI matches.{nearest(pattern, names)}")
 
 
+def _check_rules(walk: Walk, said: Said) -> None:
+    """An override must be of a KPI that has an alert, and in the unit in which that is declared."""
+    surveys = {**DEFAULT_SURVEYS, **{name: merged_survey(name, each) for name, each in said.get("surveys", {}).items()}}
+    kpis = {kpi.name: kpi for kpi in catalogue(Configuration(surveys=surveys))}
+    known = [name for name, kpi in kpis.items() if isinstance(kpi.alert, DriftAlert)]
+    words = ", ".join(known)
+    for name, rule in said.get("rules", {}).items():
+        spot = _key_spot(walk.spots["alerts.rules"], name)
+        if name not in kpis:
+            walk.mistake(spot, f"{quoted(name)} is no KPI.{nearest(name, known) or f' It takes {words}.'}")
+        elif isinstance(alert := kpis[name].alert, NoAlert):
+            walk.mistake(spot, f"{quoted(name)} has no alert. {alert.why}")
+        elif isinstance(alert, DriftAlert) and "minimum" in rule:
+            _check_unit(walk.spots[f"alerts.rules.{name}.minimum"], alert)
+
+
+def _key_spot(spot: Spot, name: str) -> Spot:
+    """Where a section says a name."""
+    return next(Spot(key, spot.path, spot.walk) for key, _ in spot.node.value if key.value == name)
+
+
+def _check_unit(spot: Spot, alert: DriftAlert) -> None:
+    wanted, right = ("points", "points such as 8 points") if alert.points else ("%", "a percentage such as 30%")
+    if cast("Threshold", spot.walk.found[spot.path]).unit != wanted:
+        spot.walk.mistake(spot, f"{spot.what} must be {right}, not {quoted(spot.text())}")
+
+
+def _check_expectations(walk: Walk, said: Said) -> None:
+    for name, each in said.get("expectations", {}).items():
+        for field, key, example in (("within_us", "within", "5d"), ("share", "share", "85%")):
+            spot = walk.spots[f"expectations.{name}"]
+            if field not in each and walk.known(f"{spot.path}.{key}", 0) is not None:
+                walk.mistake(spot, f"{spot.path} has no {key}; add one such as {key}: {example}")
+
+
 _CHECKS: Final[tuple[Callable[[Walk, Said], None], ...]] = (
     _check_panes,
     _check_horizon,
     _check_journey,
     _check_surveys,
     _check_kpis,
+    _check_rules,
+    _check_expectations,
 )

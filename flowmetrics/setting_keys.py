@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, Union
 
-from flowmetrics.configuration import ITEM_TYPES, Configuration, FlowState
+from flowmetrics.configuration import EXPECTED, ITEM_TYPES, Configuration, FlowState
 from flowmetrics.limits import SERIES_MAX
 from flowmetrics.setting_kinds import (
     BROKER,
@@ -21,6 +21,8 @@ from flowmetrics.setting_kinds import (
     OVERFLOW,
     RESOLUTION,
     SCALE,
+    SHARE,
+    THRESHOLD,
     TIME_ZONE,
     WORD,
     Kind,
@@ -78,6 +80,8 @@ NAMES: Final[Mapping[str, Names]] = {
         lambda configuration: configuration.surveys.items(),
     ),
     "<feature>": Names(WORD, lambda configuration: configuration.eligible.items()),
+    "<kpi>": Names(WORD, lambda configuration: configuration.rules.items()),
+    "<expected>": Names(choice(EXPECTED), lambda configuration: configuration.expectations.items()),
 }
 
 _PATTERNS: Final = list_of(WORD)
@@ -180,6 +184,60 @@ KEYS: Final = (
         "eligible.<feature>", (), map_of(choice(_ATTRIBUTES), one_or_more(WORD), "segment: enterprise"), _READ,
         "Who could use a feature: for each of segment, plan, account and kind a pattern or a list of them.",
         "none: all who are active in the value stream",
+    ),
+    Key(
+        "expectations.<expected>.within", ("within_us",), DURATION, _READ,
+        "A service level expectation of flow_time or request_resolution: how long it may take.",
+        "none: no share is shown, and no budget burns",
+    ),
+    Key(
+        "expectations.<expected>.share", ("share",), SHARE, _READ,
+        "The share that should be done within that time, such as 85%; the rest is the budget.",
+        "none",
+    ),
+    Key(
+        "alerts.owner", ("alerts_owner",), WORD, _RUN,
+        "The `owner` label of alerts that name no other.",
+    ),
+    Key(
+        "alerts.runbooks", ("runbooks_url",), WORD, _RUN,
+        "The address under which the pages of `docs/runbooks` are read; alerts link to them.",
+    ),
+    Key(
+        "alerts.dashboards", ("dashboards_url",), WORD, _RUN,
+        "The address of Grafana, such as https://grafana.example.org; alerts link to its boards.",
+        "none: links begin at the root of whatever shows them",
+    ),
+    Key(
+        "alerts.engine.owner", ("engine_owner",), WORD, _RUN,
+        "The `owner` label of alerts about the engine itself.",
+        "that of the other alerts",
+    ),
+    Key(
+        "alerts.rules.<kpi>.minimum", ("minimum",), THRESHOLD, _RUN,
+        "The least change that is told: a percentage of the baseline such as 30%, or for a survey points such as "
+        "8 points (of a share, percentage points).",
+        "as the page of the KPI says",
+    ),
+    Key(
+        "alerts.rules.<kpi>.samples", ("samples",), integer(1, 1_000_000), _RUN,
+        "How many samples must lie under a value that is told.",
+        "as the page of the KPI says",
+    ),
+    Key(
+        "alerts.rules.<kpi>.severity", ("severity",), choice(("page", "ticket", "info", "off")), _RUN,
+        "Whom the alert reaches; off leaves it out.",
+        "as the page of the KPI says",
+    ),
+    Key(
+        "alerts.rules.<kpi>.owner", ("owner",), WORD, _RUN,
+        "The `owner` label of the alert.",
+        "that of all alerts",
+    ),
+    Key(
+        "alerts.rules.<kpi>.for", ("hold_us",), DURATION, _RUN,
+        "How long a change must last before it is told, and be gone before that is taken back.",
+        "as the page of the KPI says",
     ),
     Key(
         "labels.max_per_metric", ("labels_max",), integer(1, SERIES_MAX), _READ,

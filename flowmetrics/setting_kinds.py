@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 from zoneinfo import available_timezones
 
-from flowmetrics.configuration import ALL, NONE, UNMAPPED
+from flowmetrics.configuration import ALL, NONE, UNMAPPED, Threshold
 from flowmetrics.errors import nearest
 from flowmetrics.instants import DAY_US, MINUTE_US, duration_text, duration_us
 from flowmetrics.limits import LABEL_CHARACTERS_MAX
@@ -101,6 +101,37 @@ def _duration(spot: Spot) -> int:
 
 DURATION: Final = Kind(_duration, {"type": "string", "pattern": "^[0-9]{1,9}[smhdw]$"}, duration_text)
 """A duration in microseconds, written as `5m`."""
+
+
+_THRESHOLD: Final = r"([0-9]{1,6}(?:\.[0-9]{1,6})?)( ?%| points?)"
+
+
+def _threshold(spot: Spot) -> Threshold:
+    text = spot.text()
+    match = re.fullmatch(_THRESHOLD, text)
+    if match is None or not float(match[1]):
+        lacks = "has no unit" if re.fullmatch(r"[0-9.]+", text) else "is no threshold"
+        raise WrongValueError(f"{spot.what} is {quoted(text)}, which {lacks}; write one such as 30% or 8 points")
+    return Threshold(float(match[1]), "%" if match[2].endswith("%") else "points")
+
+
+def _threshold_text(threshold: Threshold) -> str:
+    return f"{threshold.amount:.12g}{'%' if threshold.unit == '%' else ' points'}"
+
+
+THRESHOLD: Final = Kind(_threshold, {"type": "string", "pattern": f"^{_THRESHOLD}$"}, _threshold_text)
+"""An amount above zero that says its unit."""
+
+
+def _share(spot: Spot) -> Threshold:
+    share = _threshold(spot)
+    if share.unit != "%" or share.amount >= 100:
+        raise WrongValueError(f"{spot.what} must be a percentage below 100%, not {quoted(spot.text())}")
+    return share
+
+
+SHARE: Final = Kind(_share, THRESHOLD.schema, _threshold_text)
+"""A percentage below a hundred."""
 
 
 def _resolution(spot: Spot) -> int:

@@ -15,7 +15,14 @@ from typing import Any, Final
 
 import yaml
 
-from flowmetrics.configuration import DEFAULT_SURVEYS, Configuration, TimeToValue, ValueStream
+from flowmetrics.configuration import (
+    DEFAULT_SURVEYS,
+    Configuration,
+    Expectation,
+    RuleOverride,
+    TimeToValue,
+    ValueStream,
+)
 from flowmetrics.errors import nearest
 from flowmetrics.setting_checks import Said, check, merged_survey
 from flowmetrics.setting_keys import KEYS, NAMES, TREE, Change, Key, Tree, named
@@ -69,6 +76,7 @@ def fingerprint(configuration: Configuration, tzdata_version: str) -> tuple[str,
         configuration,
         surveys=dict(sorted(configuration.surveys.items())),
         eligible={feature: dict(sorted(rule.items())) for feature, rule in sorted(configuration.eligible.items())},
+        expectations=dict(sorted(configuration.expectations.items())),
     )
     read = _plain(TREE, sorted_names, lambda key: key.change is Change.READ)
     write = _plain(TREE, sorted_names, lambda key: key.change is Change.WRITE)
@@ -131,6 +139,8 @@ def _configuration(said: Said) -> Configuration:
     journey = {field.removeprefix(_JOURNEY): value for field, value in said.items() if field.startswith(_JOURNEY)}
     plain = {field: value for field, value in said.items() if not field.startswith(_JOURNEY)}
     surveys = {name: merged_survey(name, survey) for name, survey in plain.pop("surveys", {}).items()}
+    plain["rules"] = {name: RuleOverride(**rule) for name, rule in plain.get("rules", {}).items() if rule}
+    plain["expectations"] = {name: Expectation(**each) for name, each in plain.get("expectations", {}).items()}
     streams = plain.pop("value_streams", {})
     if streams:
         plain["value_streams"] = tuple((pattern, ValueStream(**stream)) for pattern, stream in streams.items())

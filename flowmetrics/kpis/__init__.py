@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from flowmetrics.configuration import Configuration
-from flowmetrics.kpi import Kpi
+from flowmetrics.configuration import Configuration, RuleOverride
+from flowmetrics.instants import duration_text
+from flowmetrics.kpi import DriftAlert, Kpi, NoAlert, Severity, Unit
 from flowmetrics.kpis.activity import ACTIVITY_KPIS
 from flowmetrics.kpis.adoption import ADOPTION_KPIS
+from flowmetrics.kpis.expectations import EXPECTATION_KPIS
 from flowmetrics.kpis.flow import FLOW_KPIS
 from flowmetrics.kpis.requests import REQUEST_KPIS
 from flowmetrics.kpis.retention import RETENTION_KPIS
@@ -20,6 +23,7 @@ def catalogue(configuration: Configuration) -> tuple[Kpi, ...]:
     return (
         *FLOW_KPIS,
         *REQUEST_KPIS,
+        *EXPECTATION_KPIS,
         *VALUE_KPIS,
         *ACTIVITY_KPIS,
         *ADOPTION_KPIS,
@@ -29,9 +33,33 @@ def catalogue(configuration: Configuration) -> tuple[Kpi, ...]:
 
 
 def selected(configuration: Configuration) -> tuple[Kpi, ...]:
-    """The KPIs that the patterns under `kpis` name.
+    """The KPIs that the patterns under `kpis` name, with what `alerts.rules` says of them.
 
-    >>> [kpi.name for kpi in selected(Configuration(kpis=("flow_ti*", "nps")))]
-    ['flow_time', 'nps']
+    >>> [kpi.name for kpi in selected(Configuration(kpis=("flow_v*", "nps")))]
+    ['flow_velocity', 'nps']
     """
-    return tuple(k for k in catalogue(configuration) if any(fnmatchcase(k.name, p) for p in configuration.kpis))
+    return tuple(
+        _ruled(kpi, configuration.rules[kpi.name]) if kpi.name in configuration.rules else kpi
+        for kpi in catalogue(configuration)
+        if any(fnmatchcase(kpi.name, pattern) for pattern in configuration.kpis)
+    )
+
+
+def _ruled(kpi: Kpi, rule: RuleOverride) -> Kpi:
+    """A KPI whose alert is as an operator says."""
+    alert = kpi.alert
+    if not isinstance(alert, DriftAlert):
+        return kpi
+    if rule.severity == "off":
+        return replace(kpi, alert=NoAlert("It is switched off by `alerts.rules`."))
+    minimum = alert.minimum
+    if rule.minimum is not None:
+        in_hundreds = rule.minimum.unit == "%" or kpi.unit is Unit.RATIO
+        minimum = rule.minimum.amount / 100 if in_hundreds else rule.minimum.amount
+    ruled = replace(
+        alert,
+        minimum=minimum,
+        severity=alert.severity if rule.severity is None else Severity(rule.severity),
+        hold=alert.hold if rule.hold_us is None else duration_text(rule.hold_us),
+    )
+    return replace(kpi, alert=ruled, samples_min=rule.samples or kpi.samples_min)

@@ -99,6 +99,15 @@ ACTIVITY_KPIS: Final = (
             noise=Noise.COUNTING,
             severity=Severity.PAGE,
             window="1d",
+            steps=(
+                "Look at the calendar first: a public holiday of your customers looks like a slump, and no rule knows "
+                "of it.",
+                "Try the product as a customer does, from outside: sign in, and do the commonest thing.",
+                "Look whether the drop is in one value stream or in all; in all at once it is more often telemetry "
+                "than people.",
+                "Look at releases since the line left its band, and roll back what touched sign-in or the tracking of "
+                "activity.",
+            ),
         ),
         example=Example(
             "Ann and Bob were active within a day; the crawler is a bot.",

@@ -160,6 +160,15 @@ FLOW_KPIS: Final = (
         alert=DriftAlert(
             "Look which state the items done last waited in; `flowmetrics explain item KEY` shows it.",
             severity=Severity.PAGE,
+            steps=(
+                "On the board of the value stream compare p50, p85 and p95: p95 alone means a few stuck items, all "
+                "three mean a slow stream.",
+                "Look at flow_load and flow_efficiency of the same stream: more load means too much was begun, less "
+                "efficiency means it waits.",
+                "Compare the item types: closing old defects in one sweep lengthens flow time once, and is no slump.",
+                "Ask who is away, and which dependency or environment is down, since the day on which the line left "
+                "its band.",
+            ),
         ),
         example=Example(
             "Committed at nine and done at noon: three hours, whatever it waited in the backlog.",
@@ -180,7 +189,15 @@ FLOW_KPIS: Final = (
         measures=(DONE,),
         reading=count_per_window(DONE),
         alert=DriftAlert(
-            "Look whether load grew as well: then work is stuck; if not, less work came in.", 0.3, Noise.COUNTING
+            "Look whether load grew as well: then work is stuck; if not, less work came in.",
+            0.3,
+            Noise.COUNTING,
+            steps=(
+                "Look at the calendar: a holiday or an off-site week halves velocity, and no rule knows of it.",
+                "Look at flow_distribution: more of the kind that takes longest means fewer items at the same effort.",
+                "Look whether the tracker still sends: FlowmetricsSourceStale tells, and "
+                "`flowmetrics_last_event_timestamp_seconds` shows it.",
+            ),
         ),
         example=Example(
             "Two items are done, one of them a defect; the third is still in progress.",
@@ -203,7 +220,15 @@ FLOW_KPIS: Final = (
         labels=("item_type", "window"),
         measures=(ACTIVE_SUM, CLOCK_SUM, FLOW_TIME),
         reading=_read_efficiency,
-        alert=DriftAlert("Look at flow_load by state: the queue that grew is where the time goes.", noise=Noise.SPREAD),
+        alert=DriftAlert(
+            "Look at flow_load by state: the queue that grew is where the time goes.",
+            noise=Noise.SPREAD,
+            steps=(
+                "Find the wait: `flowmetrics explain item KEY` of three items done this week shows their intervals.",
+                "Look whether a state was renamed in the tool: `flowmetrics_unmapped_total` grows when no pattern "
+                "matches it.",
+            ),
+        ),
         example=Example(
             "One hour of work in three hours of flow time.",
             _ONE_ITEM,
@@ -223,7 +248,14 @@ FLOW_KPIS: Final = (
         listed=(LOAD,),
         reading=_read_load,
         alert=DriftAlert(
-            "Finish before starting: look at the oldest items in the state that grew.", 0.3, Noise.COUNTING
+            "Finish before starting: look at the oldest items in the state that grew.",
+            0.3,
+            Noise.COUNTING,
+            steps=(
+                "Look whether velocity fell at the same time (work is stuck) or not (more was begun).",
+                "Stop starting in the state that grew until it is back in its band; pair on its oldest items.",
+                "Close what nobody will do: `item_age` at p95 shows how old the oldest are.",
+            ),
         ),
         example=Example(
             "One defect is in progress.",
@@ -264,7 +296,13 @@ FLOW_KPIS: Final = (
         measures=(LOAD,),
         reading=_read_age,
         alert=DriftAlert(
-            "Look at the oldest items first; age shows trouble before flow time does.", noise=Noise.SPREAD
+            "Look at the oldest items first; age shows trouble before flow time does.",
+            noise=Noise.SPREAD,
+            steps=(
+                "List the items of the oldest age in the tool, and ask of each: do it now, or say no.",
+                "Look whether a state that ends work is unmapped, so that done items seem to go on: "
+                "`flowmetrics_unmapped_total`.",
+            ),
         ),
         example=Example(
             "In progress for two hours; an age is exact to half a pane, here two and a half minutes.",
@@ -285,7 +323,15 @@ FLOW_KPIS: Final = (
         labels=("item_type", "window"),
         measures=(REOPENED,),
         reading=count_per_window(REOPENED),
-        alert=DriftAlert("Look at what was released before the reopens began.", 0.5, Noise.COUNTING),
+        alert=DriftAlert(
+            "Look at what was released before the reopens began.",
+            0.5,
+            Noise.COUNTING,
+            steps=(
+                "Read the reopened items of the window: one cause, or many?",
+                "Look whether a workflow rule or a bot moves items out of done.",
+            ),
+        ),
         example=Example(
             "Done at noon, in progress again at one.",
             (*_ONE_ITEM, ("2025-03-01T13:00:00Z", 'item item=A-1 value_stream=shop state="In Progress"')),

@@ -98,6 +98,13 @@ REQUEST_KPIS: Final = (
             "Look at requests_open by channel; if it grew too, the desk is short of hands.",
             severity=Severity.PAGE,
             only=(("kind", "full"),),
+            steps=(
+                "Compare p50 with p95: p95 alone means hard cases or one that waits for a third party, both mean a "
+                "full desk.",
+                "Compare the channels: one alone points at its tool or team.",
+                "Look for an incident since the day on which the line left its band; link it to the requests that tell "
+                "of it.",
+            ),
         ),
         example=Example(
             "Solved after two hours, opened again, solved for good after four.",
@@ -123,7 +130,16 @@ REQUEST_KPIS: Final = (
         measures=(OPEN, RESOLVED),
         listed=(OPEN,),
         reading=_read_open,
-        alert=DriftAlert("Look which channel grew, and whether requests_resolved fell with it.", 0.3, Noise.COUNTING),
+        alert=DriftAlert(
+            "Look which channel grew, and whether requests_resolved fell with it.",
+            0.3,
+            Noise.COUNTING,
+            steps=(
+                "More came in: look at the release and incident of that day, and answer the commonest question in "
+                "public.",
+                "As many came in: look who is away, and whether answers are sent but not recorded as solved.",
+            ),
+        ),
         example=Example(
             "One request is open, by phone; the one by email is solved.",
             _TICKET,
@@ -147,7 +163,13 @@ REQUEST_KPIS: Final = (
         measures=(RESOLVED,),
         reading=count_per_window(RESOLVED),
         alert=DriftAlert(
-            "Look whether fewer requests came in; if not, look at the oldest open ones.", 0.3, Noise.COUNTING
+            "Look whether fewer requests came in; if not, look at the oldest open ones.",
+            0.3,
+            Noise.COUNTING,
+            steps=(
+                "Look at the calendar: a holiday halves it, and no rule knows of it.",
+                "Look whether the help desk still sends: FlowmetricsSourceStale tells.",
+            ),
         ),
         example=Example(
             "Solved twice, but only the latest solution counts.",

@@ -148,6 +148,11 @@ def _survey_kpi(name: str, survey: Survey) -> Kpi:
             points=True,
             spread_min=points / 4,
             hold="6h",
+            steps=(
+                "Look at the number of answers: a new channel or another time of asking changes who answers.",
+                "Read the latest answers with a low score; ten of them say more than the number.",
+                "Look at flow_time, request_resolution and incidents of the same weeks: scores follow them by days.",
+            ),
         ),
         example=_example(name, survey, metric, score),
         companions=(

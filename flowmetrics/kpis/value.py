@@ -90,7 +90,13 @@ VALUE_KPIS: Final = (
         labels=("segment", "window", "percentile"),
         measures=(TIME_TO_VALUE,),
         reading=percentiles_per_window(TIME_TO_VALUE),
-        alert=DriftAlert("Look which step of onboarding grew, and at the releases since."),
+        alert=DriftAlert(
+            "Look which step of onboarding grew, and at the releases since.",
+            steps=(
+                "Compare the segments: one alone points at a plan, a market or a campaign that brings other people.",
+                "Go through onboarding as a new customer.",
+            ),
+        ),
         example=Example(
             "Ann reached value after a day.",
             _SIGNED_UP,
@@ -111,7 +117,15 @@ VALUE_KPIS: Final = (
         labels=("segment", "within"),
         measures=(MATURE, REACHED),
         reading=_read_reached,
-        alert=DriftAlert("Look at time_to_value by segment: it shows who stopped reaching it.", 0.1),
+        alert=DriftAlert(
+            "Look at time_to_value by segment: it shows who stopped reaching it.",
+            0.1,
+            steps=(
+                "Look whether the milestone is still sent: a renamed event looks like nobody reaching value.",
+                "Look which cohort it is: customers count once they have had the time, so the cause lies that long "
+                "ago.",
+            ),
+        ),
         example=Example(
             "A week after both signed up, one of two has reached value.",
             _SIGNED_UP,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.kpi import DriftAlert, Kpi
+from flowmetrics.kpi import BurnAlert, Kpi, NoAlert
 from flowmetrics.kpis import catalogue
 from flowmetrics.publishing.rules_cells import minimum_text
 from flowmetrics.settings import reference
@@ -36,12 +36,6 @@ def documents(configuration: Configuration) -> Mapping[str, str]:
 
 def _page(kpi: Kpi) -> list[str]:
     labels = ", ".join(f"`{label}`" for label in ("value_stream", *kpi.labels))
-    alert = kpi.alert
-    paging = (
-        [f"It tells when it drifts by {minimum_text(kpi, alert)} the wrong way. Next step: {alert.next_step}"]
-        if isinstance(alert, DriftAlert)
-        else [f"It pages nobody. {alert.why}"]
-    )
     companions = [f"| `{c.name}` | {c.help} |" for c in kpi.companions]
     return [
         _GENERATED,
@@ -62,7 +56,7 @@ def _page(kpi: Kpi) -> list[str]:
         "",
         "## Alert",
         "",
-        *paging,
+        _alert(kpi),
         "",
         "## Worked example",
         "",
@@ -79,6 +73,16 @@ def _page(kpi: Kpi) -> list[str]:
         *(f"| `{series}` | {_value(value)} |" for series, value in kpi.example.values.items()),
         "",
     ]
+
+
+def _alert(kpi: Kpi) -> str:
+    alert = kpi.alert
+    if isinstance(alert, NoAlert):
+        return f"It pages nobody. {alert.why}"
+    if isinstance(alert, BurnAlert):
+        return f"It tells when the budget of the expectation is spent too fast. Next step: {alert.next_step}"
+    changes = f"moves by {minimum_text(kpi, alert)} the wrong way against the same time of former weeks"
+    return f"It tells (`severity: {alert.severity.value}`) when it {changes}. Next step: {alert.next_step}"
 
 
 def _value(value: float | None) -> str:

@@ -22,7 +22,7 @@ class Publication(NamedTuple):
 
 PUBLICATIONS: Final[Mapping[str, Publication]] = {
     "docs": Publication(pages.documents, ("docs/kpis",)),
-    "rules": Publication(rules.documents, ("deploy/prometheus/rules",)),
+    "rules": Publication(rules.documents, rules.FOLDERS),
     "dashboards": Publication(dashboards.documents, ("deploy/grafana",)),
     "chart": Publication(chart.documents, ("deploy/chart",)),
 }

@@ -7,10 +7,15 @@ from typing import Final
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.publishing.rules_drift import drift_group
+from flowmetrics.publishing.rules_engine import engine_groups
 from flowmetrics.publishing.rules_form import Alert, RuleGroup, rule_file
 from flowmetrics.publishing.rules_recording import recording_groups
+from flowmetrics.publishing.runbooks import RUNBOOKS, runbooks
 
 RULES: Final = "deploy/prometheus/rules"
+
+FOLDERS: Final = (RULES, RUNBOOKS)
+"""Folders that hold nothing else."""
 
 
 def levels(configuration: Configuration) -> tuple[RuleGroup, ...]:
@@ -19,12 +24,12 @@ def levels(configuration: Configuration) -> tuple[RuleGroup, ...]:
 
 
 def groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
-    """Every group: the levels, then the alerts."""
-    return (*levels(configuration), drift_group(configuration))
+    """Every group: the levels, the alerts of KPIs, then the engine."""
+    return (*levels(configuration), drift_group(configuration), *engine_groups(configuration))
 
 
 def alerts(configuration: Configuration) -> tuple[Alert, ...]:
-    """Every alert, in the order of the files."""
+    """Every alert, in the order of the files; one name may have rules of several severities."""
     return tuple(rule for group in groups(configuration) for rule in group.rules if isinstance(rule, Alert))
 
 
@@ -33,4 +38,6 @@ def documents(configuration: Configuration) -> Mapping[str, str]:
     return {
         f"{RULES}/flowmetrics-recording.yaml": rule_file(levels(configuration)),
         f"{RULES}/flowmetrics-kpis.yaml": rule_file([drift_group(configuration)]),
+        f"{RULES}/flowmetrics-engine.yaml": rule_file(engine_groups(configuration)),
+        **runbooks(alerts(configuration), configuration),
     }

@@ -1,4 +1,4 @@
-"""Which alert a KPI has under a configuration, and which of its series that alert reads."""
+"""Which alerts the KPIs have under a configuration, and which of their series those read."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flowmetrics.configuration import ALL, Configuration
+from flowmetrics.configuration import ALL, Configuration, RuleOverride
 from flowmetrics.instants import duration_text, duration_us
-from flowmetrics.kpi import Better, DriftAlert, Kpi, Noise, Unit
+from flowmetrics.kpi import Better, BurnAlert, DriftAlert, Kpi, Noise, Unit, camel
 from flowmetrics.kpis import selected
 
 TOTALS: Final = frozenset({"item_type", "channel", "segment", "touchpoint"})
 """Labels over which every KPI also gives the total."""
 
+WEEK: Final = "7d"
+MONTH: Final = "30d"
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A KPI that has an alert, and what follows from its declaration and the configuration."""
+    """A KPI with a drift alert, and what follows from its declaration and the configuration."""
 
     kpi: Kpi
     declared: DriftAlert
     owner: str
-    samples_min: int
+    samples_given: bool
+    """Whether the configuration says another sample floor than the engine knows."""
     cells: Mapping[str, str]
     """Label → value of the series that the alert reads, besides `kpi`; a label that is not here has each value."""
 
     @property
     def name(self) -> str:
         """The name of the alert."""
-        return f"{self.kpi.words}{'ScoreDrop' if self.declared.points else 'Drift'}"
+        return f"{camel(self.kpi.name)}{'ScoreDrop' if self.declared.points else 'Drift'}"
 
     @property
     def rises(self) -> bool:
@@ -38,7 +42,7 @@ class Watched:
 
     @property
     def counted(self) -> bool:
-        """Whether the value is a count."""
+        """Whether the value is a count: exact however small, so the floor is for what it is compared with."""
         return self.declared.noise is Noise.COUNTING
 
     @property
@@ -47,17 +51,71 @@ class Watched:
         return matchers({"kpi": self.kpi.name, **self.cells})
 
 
+@dataclass(frozen=True, slots=True)
+class Burning:
+    """A service level expectation that is configured: the KPI that gives the share which meets it, and its budget.
+
+    `short`, `middle` and `long` are the windows over which the burning of the budget is read.
+    """
+
+    kpi: Kpi
+    declared: BurnAlert
+    owner: str
+    budget: float
+    short: str
+    middle: str
+    long: str
+    cells: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The name of the alert."""
+        return f"{camel(self.declared.of)}BudgetBurn"
+
+    @property
+    def selector(self) -> str:
+        """The matchers of the series that the alert reads, of every window."""
+        return matchers({"kpi": self.kpi.name, **self.cells})
+
+
 def watched(configuration: Configuration) -> tuple[Watched, ...]:
-    """Every KPI with an alert, in the order of the catalogue.
+    """Every KPI with a drift alert, in the order of the catalogue.
 
     >>> first = watched(Configuration())[0]
     >>> first.name, first.selector
     ('FlowTimeDrift', 'kpi="flow_time",item_type="all",window="7d",percentile="p85"')
     """
+    rules, nothing = configuration.rules, RuleOverride()
     return tuple(
-        Watched(kpi, kpi.alert, "flowmetrics", kpi.samples_min, _cells(kpi, kpi.alert, configuration))
+        Watched(
+            kpi,
+            kpi.alert,
+            rules.get(kpi.name, nothing).owner or configuration.alerts_owner,
+            rules.get(kpi.name, nothing).samples is not None,
+            _cells(kpi, kpi.alert, configuration),
+        )
         for kpi in selected(configuration)
         if isinstance(kpi.alert, DriftAlert)
+    )
+
+
+def burning(configuration: Configuration) -> tuple[Burning, ...]:
+    """Every expectation that is configured and shown, in the order of the catalogue."""
+    wanted = [duration_text(min(configuration.windows_us)), WEEK, MONTH]
+    short, middle, long = (_window(window, configuration.windows_us) for window in wanted)
+    return tuple(
+        Burning(
+            kpi,
+            kpi.alert,
+            configuration.alerts_owner,
+            1 - expectation.share.amount / 100,
+            short,
+            middle,
+            long,
+            {label: ALL for label in kpi.labels if label in TOTALS},
+        )
+        for kpi in selected(configuration)
+        if isinstance(kpi.alert, BurnAlert) and (expectation := configuration.expectations.get(kpi.alert.of))
     )
 
 

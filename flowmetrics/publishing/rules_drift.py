@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.kpi import Unit
-from flowmetrics.publishing.rules_cells import Watched, minimum_text, watched
-from flowmetrics.publishing.rules_form import Alert, RuleGroup
-from flowmetrics.publishing.rules_recording import BRIDGED
+from flowmetrics.kpi import Kpi, Severity, Unit
+from flowmetrics.publishing.rules_cells import Burning, Watched, burning, minimum_text, watched
+from flowmetrics.publishing.rules_form import Alert, RuleGroup, links
+from flowmetrics.publishing.rules_recording import BRIDGED, SPREADS
+
+FAST_BURN: Final = 2
+"""Spending so fast takes half of a month's budget within a week."""
+SLOW_BURN: Final = 1
+"""Spending so fast, or faster, leaves nothing of it."""
 
 _SHOWN: Final = {
     Unit.SECONDS: "humanizeDuration",
@@ -19,41 +25,82 @@ _SHOWN: Final = {
 
 def drift_group(configuration: Configuration) -> RuleGroup:
     """The alerts of all KPIs."""
-    return RuleGroup("flowmetrics-kpi-alerts", [_alert(each) for each in watched(configuration)])
+    drifts = [_drift(each, configuration) for each in watched(configuration)]
+    burns = [alert for each in burning(configuration) for alert in _burns(each, configuration)]
+    return RuleGroup("flowmetrics-kpi-alerts", [*drifts, *burns])
 
 
-def _alert(each: Watched) -> Alert:
+def _drift(each: Watched, configuration: Configuration) -> Alert:
     name = each.kpi.name
-    sign, side = (">", "high") if each.rises else ("<", "low")
+    sign, side, way = (">", "high", "higher") if each.rises else ("<", "low", "lower")
+    minimum = minimum_text(each.kpi, each.declared)
     return Alert(
         each.name,
         f'last_over_time(flowmetrics:kpi:trusted{{kpi="{name}"}}[{BRIDGED}])\n'
         f'{sign} last_over_time(flowmetrics:kpi:band_{side}{{kpi="{name}"}}[{BRIDGED}])',
         each.declared.hold,
         each.declared.hold,
+        _labels(each.declared.severity, each.owner),
         {
-            "severity": each.declared.severity.value,
-            "alert_class": "kpi",
-            "owner": each.owner,
-        },
-        {
-            "summary": f"{name} of {{{{ $labels.value_stream }}}} is {_shown('$value', each)}, "
-            f"{'more' if each.rises else 'less'} than in former weeks",
-            "description": f"{each.kpi.question} {_baseline(each)} It is told when the change is "
-            f"{minimum_text(each.kpi, each.declared)} or more, three spreads of those weeks, and more than chance.",
+            "summary": f"{name} of {{{{ $labels.value_stream }}}} is {_shown('$value', each.kpi)}, {way} than in "
+            "former weeks",
+            "description": f"{each.kpi.question}{_baseline(each.kpi)} A change is told when it is {minimum} or more, "
+            "and more than chance.",
             "next_step": each.declared.next_step,
-            "runbook_url": f"docs/runbooks/{each.name}.md",
-            "dashboard_url": f"/d/flowmetrics-kpi?var-kpi={name}&var-value_stream={{{{ $labels.value_stream }}}}",
+            **_links(each.name, name, configuration),
         },
+        f"{name} is {way} than the median of the same time one to four weeks ago: by {minimum} or more, by "
+        f"{SPREADS} spreads of those weeks or more, and by more than chance explains",
+        each.declared.steps,
+        name,
     )
 
 
-def _baseline(each: Watched) -> str:
+def _burns(each: Burning, configuration: Configuration) -> Iterator[Alert]:
+    """Both windows must agree: the long one that it matters, the short one that it goes on."""
+    name = each.kpi.name
+    pairs = (
+        (Severity.PAGE, FAST_BURN, each.middle, each.short),
+        (Severity.TICKET, SLOW_BURN, each.long, each.middle),
+    )
+    for severity, factor, long, short in pairs:
+        burns = [
+            f'last_over_time(flowmetrics:kpi:burn{{kpi="{name}",window="{window}"}}[{BRIDGED}]) > {factor}'
+            for window in (long, short)
+        ]
+        yield Alert(
+            each.name,
+            "\nand ignoring (window) ".join(burns),
+            "2h",
+            "2h",
+            {**_labels(severity, each.owner), "burn": f"{factor}x over {long}"},
+            {
+                "summary": f"The budget of {each.declared.of} of {{{{ $labels.value_stream }}}} burns "
+                '{{ $value | printf "%.1f" }} times as fast as it may',
+                "description": f"{each.kpi.question} Expected: {1 - each.budget:.6g}; less over {long}, {short}.",
+                "next_step": each.declared.next_step,
+                **_links(each.name, name, configuration),
+            },
+            f"more than {factor} times the share that may be late was late, over {long} and over {short}",
+            each.declared.steps,
+            name,
+        )
+
+
+def _labels(severity: Severity, owner: str) -> dict[str, str]:
+    return {"severity": severity.value, "alert_class": "kpi", "owner": owner}
+
+
+def _links(alert: str, kpi: str, configuration: Configuration) -> dict[str, str]:
+    return links(alert, f"kpi?var-kpi={kpi}&var-value_stream={{{{ $labels.value_stream | urlquery }}}}", configuration)
+
+
+def _baseline(kpi: Kpi) -> str:
     """A sentence with the baseline, by a query for the series that has the labels of the alert."""
-    query = f'printf "flowmetrics:kpi:baseline{{kpi=\\"{each.kpi.name}\\",value_stream=%q}}" $labels.value_stream'
-    first = _shown(". | first | value", each)
-    return f"{{{{ with {query} | query }}}}At the same time of former weeks it was {first}.{{{{ end }}}}"
+    query = f'printf "flowmetrics:kpi:baseline{{kpi=\\"{kpi.name}\\",value_stream=%q}}" $labels.value_stream'
+    first = _shown(". | first | value", kpi)
+    return f"{{{{ with {query} | query }}}} At the same time of former weeks it was {first}.{{{{ end }}}}"
 
 
-def _shown(value: str, each: Watched) -> str:
-    return f"{{{{ {value} | {_SHOWN.get(each.kpi.unit, 'humanize')} }}}}"
+def _shown(value: str, kpi: Kpi) -> str:
+    return f"{{{{ {value} | {_SHOWN.get(kpi.unit, 'humanize')} }}}}"

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import yaml
 
+from flowmetrics.configuration import Configuration
+
 GENERATED: Final = "# Made by `flowmetrics generate rules` from the catalogue. Change the declaration, not this.\n"
 
 INTERVAL: Final = "1m"
@@ -37,6 +39,12 @@ class Alert:
     keep: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
+    when: str
+    """The condition in words: the end of "It fires when …"."""
+    steps: Sequence[str]
+    """What to do after the next step: the hand-written part of the runbook."""
+    kpi: str = ""
+    """The KPI that it is about; empty for the engine."""
 
     def plain(self) -> dict[str, Any]:
         """The rule as YAML holds it."""
@@ -82,3 +90,11 @@ def yaml_text(content: Mapping[str, Any]) -> str:
 def rule_file(groups: Iterable[RuleGroup]) -> str:
     """A file of rules as Prometheus loads it."""
     return yaml_text({"groups": [group.plain() for group in groups]})
+
+
+def links(alert: str, board: str, configuration: Configuration) -> dict[str, str]:
+    """The annotations that lead from an alert to its runbook and to a board."""
+    return {
+        "runbook_url": f"{configuration.runbooks_url.rstrip('/')}/{alert}.md",
+        "dashboard_url": f"{(configuration.dashboards_url or '').rstrip('/')}/d/flowmetrics-{board}",
+    }

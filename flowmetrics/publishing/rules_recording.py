@@ -10,6 +10,7 @@ A level reads only levels before it, and their past, so that history can be comp
     baseline_spread                       how far they lie from each other
     margin                                by how much a value must leave the baseline, by reason
     band_low, band_high                   the value at which the alert fires
+    burn                                  how many times as fast as it may the budget of an expectation is spent
 
 Labels that Prometheus or its operator adds for the whole of a target, such as a cluster, stay: nothing is joined by a
 list of labels that are kept, only by one of labels that are left out.
@@ -21,10 +22,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.drift import MAD_TO_DEVIATION, SAMPLED, SPREADS, WEEKS, WEEKS_MIN
+from flowmetrics.drift import MAD_TO_DEVIATION, SPREADS, WEEKS, WEEKS_MIN
 from flowmetrics.instants import SECOND_US, duration_us
 from flowmetrics.kpi import Noise
-from flowmetrics.publishing.rules_cells import Watched, own_labels, watched, windows
+from flowmetrics.publishing.rules_cells import Burning, Watched, burning, own_labels, watched, windows
 from flowmetrics.publishing.rules_form import Recording, RuleGroup
 
 WORKER: Final = ("instance", "pod", "job", "container", "endpoint", "node", "worker")
@@ -46,12 +47,12 @@ def recording_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
     levels: dict[str, Sequence[Recording]] = {
         "value": _uniform(configuration),
         "covered": _covered(configuration),
-        "trusted": _trusted(kpis, configuration),
+        "trusted": _trusted(kpis, burning(configuration), configuration),
         "same_time": _same_time(),
         "baseline": _baseline(),
         "baseline_spread": [_spread(each) for each in kpis],
         "margin": _margins(kpis),
-        "band": [_band(each) for each in kpis],
+        "band": [*map(_band, kpis), *map(_burn, burning(configuration))],
     }
     return tuple(RuleGroup(f"flowmetrics-{n}-{name}", rules) for n, (name, rules) in enumerate(levels.items(), 1))
 
@@ -77,20 +78,24 @@ def _covered(configuration: Configuration) -> list[Recording]:
     return [*named, Recording("flowmetrics:kpi:covered", covered(_WINDOWLESS))]
 
 
-def _trusted(kpis: Sequence[Watched], configuration: Configuration) -> list[Recording]:
+def _trusted(kpis: Sequence[Watched], expected: Sequence[Burning], configuration: Configuration) -> list[Recording]:
     others = ", ".join(label for label in own_labels(configuration) if label != "window")
+    gates = {each.kpi.name: (each.selector, _enough(each)) for each in kpis}
+    gates |= {
+        each.kpi.name: (each.selector, f"flowmetrics_kpi_sufficient{{{each.selector}}} == 1") for each in expected
+    }
     values = [
         Recording(
             "flowmetrics:kpi:trusted",
             f"max {WITHOUT_WORKER} (\n"
-            f"  flowmetrics_kpi_value{{{each.selector}}}\n"
-            f"{_enough(each)}"
+            f"  flowmetrics_kpi_value{{{selector}}}\n"
+            f"{_and(enough)}"
             "  and on (instance, job) flowmetrics_engine_ready == 1\n"
             ")\n"
-            f'and ignoring ({others}) flowmetrics:kpi:covered{{kpi="{each.kpi.name}"}}',
-            {"kpi": each.kpi.name},
+            f'and ignoring ({others}) flowmetrics:kpi:covered{{kpi="{name}"}}',
+            {"kpi": name},
         )
-        for each in kpis
+        for name, (selector, enough) in gates.items()
     ]
     bounds = [
         Recording(f"flowmetrics:kpi:trusted_{side}", f"flowmetrics:kpi:{side} and flowmetrics:kpi:trusted")
@@ -99,8 +104,22 @@ def _trusted(kpis: Sequence[Watched], configuration: Configuration) -> list[Reco
     return [*values, *bounds]
 
 
+def _and(condition: str) -> str:
+    return f"  and {condition}\n" if condition else ""
+
+
 def _enough(each: Watched) -> str:
-    return f"  and flowmetrics_kpi_sufficient{{{each.selector}}} == 1\n" if each.declared.noise in SAMPLED else ""
+    """Whether enough samples lie under the value, which of a count need not be: a fall to nothing must be seen."""
+    if each.counted:
+        return ""
+    if each.samples_given:
+        return f"flowmetrics_kpi_samples{{{each.selector}}} >= {each.kpi.samples_min}"
+    return f"flowmetrics_kpi_sufficient{{{each.selector}}} == 1"
+
+
+def _burn(each: Burning) -> Recording:
+    late = f'(1 - flowmetrics:kpi:trusted{{kpi="{each.kpi.name}"}})'
+    return Recording("flowmetrics:kpi:burn", f"{late} / {each.budget:.6g}", {"kpi": each.kpi.name})
 
 
 def _same_time() -> list[Recording]:
@@ -200,9 +219,9 @@ def _band(each: Watched) -> Recording:
     limit = f"flowmetrics:kpi:baseline{of} {sign} max without (reason) (flowmetrics:kpi:margin)"
     gates = [f"and flowmetrics:kpi:baseline_weeks >= {WEEKS_MIN}"]
     if each.counted and each.rises:
-        limit = f"clamp_min({limit}, {each.samples_min})"
+        limit = f"clamp_min({limit}, {each.kpi.samples_min})"
     elif each.counted:
-        gates.append(f"and flowmetrics:kpi:baseline >= {each.samples_min}")
+        gates.append(f"and flowmetrics:kpi:baseline >= {each.kpi.samples_min}")
     elif each.declared.noise is Noise.BOUNDS:
         gates.append('and ignoring (reason) flowmetrics:kpi:margin{reason="bounds"}')
     return Recording(f"flowmetrics:kpi:band_{side}", "\n".join([limit, *gates]), {"kpi": each.kpi.name})

@@ -32,7 +32,7 @@ def event(number: int, time: str, told: str) -> bytes:
 
 @pytest.mark.parametrize("kpi", catalogue(Configuration()), ids=lambda kpi: kpi.name)
 def test_the_worked_example_of_each_kpi_is_true(kpi: Kpi) -> None:
-    driver = Driver(Configuration())
+    driver = Driver(kpi.example.under)
     driver.deliver([event(n, time, told) for n, (time, told) in enumerate(kpi.example.events)])
     driver.advance(parse_instant(kpi.example.at))
     values = driver.values()

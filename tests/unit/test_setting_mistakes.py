@@ -65,6 +65,34 @@ def mistakes(text: str) -> list[str]:
         ("kpis: [flow_time, ]\nwindows: [1d, ~]", '2: windows[1] is "~", which means no value; put .*'),
         ("kpis:\n- nps\n- flow_tme", '3: kpis[1] is "flow_tme", which no KPI matches. Did you mean "flow_time"?'),
         ("kpis: [zzzzz*]", '1: kpis[0] is "zzzzz*", which no KPI matches.'),
+        # alerts and expectations
+        ("alerts:\n  rules:\n    flow_tme:\n      owner: me", '3: "flow_tme" is no KPI. Did you mean "flow_time"?'),
+        ("alerts: {rules: {zzz: {owner: me}}}", '1: "zzz" is no KPI. It takes flow_time, .*'),
+        ("alerts: {rules: {stickiness: {owner: me}}}", '1: "stickiness" has no alert. It moves over weeks; .*'),
+        ("alerts: {rules: {nps: {minimun: 8}}}", '1: "minimun" is no key of alerts.rules.nps. Did you mean "minimum"?'),
+        (
+            "alerts:\n  rules:\n    flow_time: {minimum: 0.3}",
+            '3: alerts.rules.flow_time.minimum is "0.3", which has no unit; write one such as 30% or 8 points.',
+        ),
+        ("alerts: {rules: {nps: {minimum: 0%}}}", '1: alerts.rules.nps.minimum is "0%", which is no threshold; .*'),
+        (
+            "alerts: {rules: {nps: {minimum: 30%}}}",
+            '1: alerts.rules.nps.minimum must be points such as 8 points, not "30%".',
+        ),
+        (
+            "alerts: {rules: {flow_load: {minimum: 3 points}}}",
+            '1: alerts.rules.flow_load.minimum must be a percentage such as 30%, not "3 points".',
+        ),
+        ("alerts: {rules: {nps: {severity: pager}}}", '1: .* takes page, .*, not "pager". Did you mean "page"?'),
+        ("expectations: {flow_tim: {}}", '1: .* takes flow_time, .*, not "flow_tim". Did you mean "flow_time"?'),
+        (
+            "expectations: {flow_time: {within: 5d}}",
+            "1: expectations.flow_time has no share; add one such as share: 85%.",
+        ),
+        (
+            "expectations: {flow_time: {within: 5d, share: 100%}}",
+            '1: expectations.flow_time.share must be a percentage below 100%, not "100%".',
+        ),
         # durations and panes
         ("windows: [1d,\n 7]", '2: windows[1] must be a whole number and s, m, h, d or w, such as 30d, not "7".'),
         ("windows: [0s]", '1: windows[0] must be longer than 0s and at most 36500d, not "0s".'),

@@ -127,6 +127,32 @@ well_formed = st.fixed_dictionaries(
         "eligible": st.dictionaries(
             names, st.dictionaries(st.sampled_from(["plan", "kind"]), names | patterns, min_size=1), max_size=2
         ),
+        "alerts": st.fixed_dictionaries(
+            {},
+            optional={
+                "owner": names,
+                "runbooks": names,
+                "engine": st.fixed_dictionaries({}, optional={"owner": names}),
+                "rules": st.dictionaries(
+                    st.sampled_from(["flow_time", "flow_load"]),
+                    st.fixed_dictionaries(
+                        {},
+                        optional={
+                            "minimum": st.sampled_from(["30%", "7.5 %"]),
+                            "samples": st.integers(1, 99),
+                            "severity": st.sampled_from(["page", "off"]),
+                            "for": st.sampled_from(["1h", "90s"]),
+                        },
+                    ),
+                ),
+            },
+        ),
+        "expectations": st.dictionaries(
+            st.sampled_from(["flow_time", "request_resolution"]),
+            st.fixed_dictionaries(
+                {"within": st.sampled_from(["1h", "2w"]), "share": st.sampled_from(["85%", "99.5%"])}
+            ),
+        ),
         "time_to_value": st.fixed_dictionaries({"from": names.map("a{}".format)}),
         "surveys": st.dictionaries(
             st.sampled_from(["csat", "effort", "x_1"]),

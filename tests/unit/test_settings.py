@@ -151,7 +151,7 @@ def test_a_pattern_may_name_a_survey_of_the_same_file() -> None:
 # --- what follows from the table of keys ---------------------------------------------------------------------------
 def test_the_table_of_keys_has_a_place_for_every_field_of_a_configuration() -> None:
     top_level = {field.partition(".")[0] for key in KEYS if "<" not in key.path for field in key.fields}
-    own_names = {key.path.partition(".")[0] for key in KEYS if "<" in key.path}
+    own_names = {key.path.partition(".<")[0].rpartition(".")[2] for key in KEYS if "<" in key.path}
     assert top_level | own_names == {field.name for field in fields(Configuration)}
     for part, owner in (("<pattern>", ValueStream), ("<name>", Survey)):
         known = {field for key in KEYS if part in key.path for field in key.fields}

@@ -19,7 +19,7 @@ from agents.standings import Standings
 from flowmetrics import __version__
 from flowmetrics.configuration import Configuration
 from flowmetrics.families import Labels
-from flowmetrics.kpi import DriftAlert, Kpi, Point
+from flowmetrics.kpi import BurnAlert, DriftAlert, Kpi, NoAlert, Point
 from flowmetrics.kpis import selected
 from flowmetrics.publishing.rules_cells import watched
 from flowmetrics.steps.read import Points
@@ -239,7 +239,7 @@ class LiveFeed:
     def _as_watched(self, kpi: Kpi) -> Kpi:
         """The KPI with the alert that it has under the configuration."""
         each = self._watched.get(kpi.name)
-        return replace(kpi, alert=each.declared, samples_min=each.samples_min) if each else kpi
+        return replace(kpi, alert=each.declared, samples_min=each.kpi.samples_min) if each else kpi
 
     def _catalogue_of(self, kpis: tuple[Kpi, ...]) -> bytes:
         told = [self._introduced(self._as_watched(kpi)) for kpi in kpis]
@@ -260,8 +260,14 @@ class LiveFeed:
             "watched": dict(each.cells) if each else None,
             "alert": each.name if each else None,
             "next_step": kpi.alert.next_step if isinstance(kpi.alert, DriftAlert) else None,
-            "not_judged": None if isinstance(kpi.alert, DriftAlert) else kpi.alert.why,
+            "not_judged": _not_judged(kpi.alert),
         }
+
+
+def _not_judged(alert: DriftAlert | BurnAlert | NoAlert) -> str | None:
+    if isinstance(alert, BurnAlert):
+        return f"It is a share of {alert.of} that was promised; the rules watch how fast its budget is spent."
+    return alert.why if isinstance(alert, NoAlert) else None
 
 
 def _heard(done: Future[object]) -> None:

@@ -61,7 +61,7 @@ class Question:
 
     def __post_init__(self) -> None:
         measures = self.kpi.listed or self.kpi.measures
-        asked = tuple(m for m in measures if all(self.labels.get(name) == value for name, value in m.only))
+        asked = tuple(m for m in measures if all(self.labels.get(name, value) == value for name, value in m.only))
         window = self.labels.get("window")
         span_us = duration_us(window) if window else self.kpi.span_us(self.configuration)
         last = self.configuration.pane(self.now)

@@ -6,14 +6,18 @@ import pytest
 
 from agents.demo.producers import Company
 from flowmetrics.behind import Question, searched
-from flowmetrics.configuration import Configuration
+from flowmetrics.configuration import Configuration, Expectation, Threshold
 from flowmetrics.driver import Driver
 from flowmetrics.instants import DAY_US, parse_instant
 from flowmetrics.kpi import Kpi, Point
 from flowmetrics.kpis import catalogue
 
 NOW = parse_instant("2025-03-05T00:00:00Z")
-CONFIGURATION = Configuration(eligible={"search": {"segment": ("enterprise",)}})
+EXPECTED = Expectation(2 * DAY_US, Threshold(85, "%"))
+CONFIGURATION = Configuration(
+    eligible={"search": {"segment": ("enterprise",)}},
+    expectations={"flow_time": EXPECTED, "request_resolution": EXPECTED},
+)
 KPIS = {kpi.name: kpi for kpi in catalogue(CONFIGURATION)}
 
 

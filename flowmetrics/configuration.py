@@ -202,6 +202,10 @@ class Threshold:
     unit: str
 
 
+OFF: Final = "off"
+"""The severity of an alert that is left out."""
+
+
 @dataclass(frozen=True, slots=True)
 class RuleOverride:
     """What an operator says of the alert of a KPI; None is as declared."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, TypeAlias, Union
 
-from flowmetrics.configuration import EXPECTED, ITEM_TYPES, Configuration, FlowState
+from flowmetrics.configuration import EXPECTED, ITEM_TYPES, OFF, Configuration, FlowState
 from flowmetrics.limits import SERIES_MAX
 from flowmetrics.setting_kinds import (
     BROKER,
@@ -225,7 +225,7 @@ KEYS: Final = (
         "as the page of the KPI says",
     ),
     Key(
-        "alerts.rules.<kpi>.severity", ("severity",), choice(("page", "ticket", "info", "off")), _RUN,
+        "alerts.rules.<kpi>.severity", ("severity",), choice(("page", "ticket", "info", OFF)), _RUN,
         "Whom the alert reaches; off leaves it out.",
         "as the page of the KPI says",
     ),

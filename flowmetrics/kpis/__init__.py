@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from flowmetrics.configuration import Configuration, RuleOverride
+from flowmetrics.configuration import OFF, Configuration, RuleOverride
 from flowmetrics.instants import duration_text
-from flowmetrics.kpi import DriftAlert, Kpi, NoAlert, Severity, Unit
+from flowmetrics.kpi import DriftAlert, Kpi, Severity, Unit
 from flowmetrics.kpis.activity import ACTIVITY_KPIS
 from flowmetrics.kpis.adoption import ADOPTION_KPIS
 from flowmetrics.kpis.expectations import EXPECTATION_KPIS
@@ -50,8 +50,6 @@ def _ruled(kpi: Kpi, rule: RuleOverride) -> Kpi:
     alert = kpi.alert
     if not isinstance(alert, DriftAlert):
         return kpi
-    if rule.severity == "off":
-        return replace(kpi, alert=NoAlert("It is switched off by `alerts.rules`."))
     minimum = alert.minimum
     if rule.minimum is not None:
         in_hundreds = rule.minimum.unit == "%" or kpi.unit is Unit.RATIO
@@ -59,7 +57,7 @@ def _ruled(kpi: Kpi, rule: RuleOverride) -> Kpi:
     ruled = replace(
         alert,
         minimum=minimum,
-        severity=alert.severity if rule.severity is None else Severity(rule.severity),
+        severity=alert.severity if rule.severity in (None, OFF) else Severity(rule.severity),
         hold=alert.hold if rule.hold_us is None else duration_text(rule.hold_us),
     )
     return replace(kpi, alert=ruled, samples_min=rule.samples or kpi.samples_min)

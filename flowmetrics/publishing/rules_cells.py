@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from flowmetrics.configuration import ALL, Configuration, RuleOverride
+from flowmetrics.configuration import ALL, OFF, Configuration, RuleOverride
 from flowmetrics.instants import duration_text, duration_us
 from flowmetrics.kpi import Better, BurnAlert, DriftAlert, Kpi, Noise, Unit, camel
 from flowmetrics.kpis import selected
@@ -95,7 +95,7 @@ def watched(configuration: Configuration) -> tuple[Watched, ...]:
             _cells(kpi, kpi.alert, configuration),
         )
         for kpi in selected(configuration)
-        if isinstance(kpi.alert, DriftAlert)
+        if isinstance(kpi.alert, DriftAlert) and rules.get(kpi.name, nothing).severity != OFF
     )
 
 

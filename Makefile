@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 CHECKERS := .venv-deploy
 SOURCES := flowmetrics agents tests benchmarks
 
-.PHONY: help demo test check docs check-deploy simulate chaos bench alarms lock format clean
+.PHONY: help demo test check docs check-deploy simulate chaos bench alarms lock format clean pictures
 
 help:
 	@echo "make demo      a simulated company on http://localhost:8080; LISTEN=HOST:PORT for another place"
@@ -23,6 +23,7 @@ help:
 	@echo "make check     formatting, types, import contracts, freshness of generated files"
 	@echo "make check-deploy  image, compose, chart, Prometheus, Alertmanager and systemd, as far as this machine can"
 	@echo "make docs      the documentation site into .site/; a link that leads nowhere fails"
+	@echo "make pictures  those of the README, of the demo in Chromium"
 	@echo "make simulate  SEEDS=n  the simulator at any length"
 	@echo "make chaos     KILLS=n STOPS=n SEED=s  faults on a real Kafka"
 	@echo "make bench     ENGINES=\"flowmetrics flink\" EVENTS=n WORKERS=n KPIS=all  flow-1 side by side with other engines"
@@ -50,6 +51,9 @@ check: $(VENV)/test docs
 
 check-deploy: $(VENV)/test $(CHECKERS)/installed
 	$(BIN)/python -m pytest tests/deploy
+
+pictures: $(VENV)/test
+	PYTHONPATH=tests $(BIN)/python tests/pictures.py
 
 simulate: $(VENV)/test
 	$(BIN)/python -m tests.simulation.run $(SEEDS)

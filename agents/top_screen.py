@@ -20,7 +20,7 @@ from flowmetrics.words import humanise
 
 REFRESH_SECONDS: Final = 2.0
 STYLES: Final = {"drifting": "bold red", "suspect": "yellow", "ok": "green", "stale": "magenta"}
-WIDTHS: Final = (10, 23, 11, 9, 9, 6, 7)
+WIDTHS: Final = (10, 22, 13, 9, 9, 7, 8)
 """Of COLUMNS: with a cell between them, eighty."""
 _RIGHT: Final = frozenset({3, 4, 5, 6})
 

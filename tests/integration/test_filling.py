@@ -1,0 +1,59 @@
+"""A directory whose events are older than itself: its past is read out of the log, and states begin at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from engine import EngineProcess, done, until
+
+from agents.past import Past
+
+Make: TypeAlias = Callable[..., EngineProcess]
+DAY = 86_400.0
+
+
+def of_days(*days: int, each: int = 6) -> list[dict[str, Any]]:
+    """Items done at noon of some days before now, so many each."""
+    return [done(f"{day}-{n}", ago=(day + 0.5) * DAY + n) for day in days for n in range(each)]
+
+
+def velocity(engine: EngineProcess) -> dict[str, Any]:
+    """What is said of the velocity of the shop over seven days."""
+    labels = {"value_stream": "shop", "item_type": "all", "window": "7d"}
+    told = engine.get("/api/now").json["series"]
+    return next((one for one in told if one["kpi"] == "flow_velocity" and one["labels"] == labels), {})
+
+
+def test_an_import_of_the_past_is_judged_within_moments_and_after_a_restart(make: Make) -> None:
+    engine = make().ready()
+    engine.post(*of_days(*range(7, 45)))
+    said = until(lambda: (one := velocity(engine)).get("usual") and one, "the past is read", 90)
+    assert (said["usual"], said["weeks"], said["value"]) == (42, 4, 0)
+    until(lambda: velocity(engine)["state"] == "suspect", "it is judged")
+    (line,) = [
+        line
+        for line in engine.get("/api/past?kpi=flow_velocity&value_stream=shop").json["lines"]
+        if line["labels"]["item_type"] == "all" and line["labels"]["window"] == "7d"
+    ]
+    assert len(line["points"]) > 200
+    assert {value for _, value, *_ in line["points"][:100]} <= {36, 42, 48}
+    engine.stop()
+    engine.ready()
+    until(lambda: velocity(engine).get("state") == "suspect", "a restart forgets nothing")
+
+
+def test_a_young_log_stays_warming_and_no_week_is_made_up(make: Make) -> None:
+    engine = make().ready()
+    engine.post(*of_days(*range(10), each=12))
+    until(lambda: Past(engine.data).remembered("filled"), "the log was looked at", 90)
+    assert velocity(engine)["state"] == "warming"
+    assert velocity(engine)["usual"] is None
+
+
+def test_a_few_events_of_now_start_no_reading_of_the_log(make: Make) -> None:
+    engine = make().ready()
+    engine.post(*(done(f"A-{n}") for n in range(5)))
+    engine.shows(lambda page: page.velocity(), 5.0)
+    assert Past(engine.data).remembered("filled") is None
+    assert velocity(engine)["state"] == "warming"

@@ -62,8 +62,7 @@ class Measure:
     """Labels of the KPI, besides its own, under which alone it is read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One value of a KPI now. None is "unknown": it is not published, never shown as zero.
 
     `labels` are those of the KPI besides the value stream; `samples` is how many lie under the value; `part` the

@@ -68,7 +68,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A rectangle of a board. `description` may have Markdown; `row_link` leads on from the first column of a table."""
+    """A rectangle of a board. `description` may have Markdown.
+
+    `cell_links` lead on from the cells of a column of a table. `kpi` is the name of the KPI that it is about, if any.
+    """
 
     title: str
     description: str
@@ -78,7 +81,8 @@ class Panel:
     width: int = WIDTH // 2
     height: int = 8
     links: tuple[Link, ...] = ()
-    row_link: Link | None = None
+    cell_links: tuple[tuple[str, Link], ...] = ()
+    kpi: str = ""
 
 
 @dataclass(frozen=True, slots=True)

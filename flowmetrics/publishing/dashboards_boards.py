@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -19,7 +20,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.entities.request import REQUEST
 from flowmetrics.entities.work_item import WORK_ITEM
 from flowmetrics.instants import duration_text
-from flowmetrics.kpi import Kpi
+from flowmetrics.kpi import BurnAlert, Kpi, NoAlert
 from flowmetrics.kpis import selected
 from flowmetrics.publishing import dashboards_kpis as panels
 from flowmetrics.publishing.dashboards_board import (
@@ -44,7 +45,7 @@ from flowmetrics.publishing.dashboards_queries import (
     usual_choices,
     way_to_alert,
 )
-from flowmetrics.publishing.rules_cells import Watched, watched
+from flowmetrics.publishing.rules_cells import Watched, burning, watched
 
 
 class _Subject(NamedTuple):
@@ -81,7 +82,10 @@ def subject_of(kpi: Kpi) -> str:
 
 def boards(configuration: Configuration) -> tuple[Board, ...]:
     """Every board that has something to show under a configuration."""
-    kpis, alerts, first = selected(configuration), watched(configuration), usual_choices(configuration)
+    alerts, first = watched(configuration), usual_choices(configuration)
+    names = {each.kpi.name: each.name for each in alerts}
+    names |= {each.kpi.name: each.name for each in burning(configuration)}
+    kpis = [_with_its_alert(kpi, names) for kpi in selected(configuration) if _is_shown(kpi, names)]
     heads = [each for each in alerts if each.kpi.headline]
     made = (
         _chief_executive(heads),
@@ -92,9 +96,38 @@ def boards(configuration: Configuration) -> tuple[Board, ...]:
         one_kpi_board(kpis, alerts, first),
         engine_board(),
     )
-    full = [replace(board, sections=tuple(s for s in board.sections if s.panels)) for board in made]
+    lead = partial(_with_runbook, names, configuration.runbooks_url.rstrip("/"))
+    full = [
+        replace(board, sections=tuple(Section(s.title, tuple(map(lead, s.panels))) for s in board.sections if s.panels))
+        for board in made
+    ]
     shown = {board.name for board in full if board.sections}
     return tuple(replace(b, below=b.below if b.below in shown else "") for b in full if b.name in shown)
+
+
+def _is_shown(kpi: Kpi, names: Mapping[str, str]) -> bool:
+    """Whether it has a value: of an expectation that nobody has configured there is none."""
+    return kpi.name in names or not isinstance(kpi.alert, BurnAlert)
+
+
+def _with_its_alert(kpi: Kpi, names: Mapping[str, str]) -> Kpi:
+    """The KPI, without an alert that is turned off."""
+    if kpi.name in names or isinstance(kpi.alert, NoAlert):
+        return kpi
+    return replace(kpi, alert=NoAlert("The configuration turns its alert off."), headline=False)
+
+
+def _with_runbook(names: Mapping[str, str], base: str, panel: Panel) -> Panel:
+    """The panel, with the way to the runbook of its alert; where runbooks have no address, with their names."""
+    if "://" not in base:
+        told = f"\n\nRunbook: `{base}/{names[panel.kpi]}.md`." if panel.kpi in names else ""
+        return replace(panel, description=panel.description + told)
+    runbook = f"{base}/{names.get(panel.kpi, '${__value.text}')}.md"
+    if panel.kpi in names:
+        return replace(panel, links=(*panel.links, Link("Runbook", runbook)))
+    if any("alertname" in query.expression for query in panel.queries):
+        return replace(panel, cell_links=(*panel.cell_links, ("alertname", Link("Runbook", runbook))))
+    return panel
 
 
 # --- levels -------------------------------------------------------------------------------------------------------
@@ -125,7 +158,7 @@ def _executive(heads: Sequence[Watched]) -> Board:
             panels.SHARE,
             tuple(panels.change_by_stream(each) for each in heads),
             Shape.TABLE,
-            row_link=down,
+            cell_links=(("value_stream", down),),
         ),
         Panel(
             "Now",
@@ -133,7 +166,7 @@ def _executive(heads: Sequence[Watched]) -> Board:
             panels.COUNT,
             tuple(panels.value_by_stream(each) for each in heads),
             Shape.TABLE,
-            row_link=down,
+            cell_links=(("value_stream", down),),
         ),
     )
     return Board(
@@ -181,7 +214,7 @@ def _near_alerts(alerts: Sequence[Watched]) -> Panel:
         panels.SHARE,
         tuple(panels.grouped(columns, labels)),
         Shape.TABLE,
-        row_link=panels.in_depth("${__value.text}", "${__value.text}"),
+        cell_links=(("kpi", panels.in_depth("${__value.text}", "${__value.text}")),),
     )
 
 
@@ -194,7 +227,7 @@ def _alerts() -> Panel:
         panels.COUNT,
         tuple(panels.grouped([Query(alerts, "alert")], labels)),
         Shape.TABLE,
-        row_link=panels.in_depth("${__value.text}", "${__value.text}"),
+        cell_links=(("kpi", panels.in_depth("${__value.text}", "${__value.text}")),),
     )
 
 
@@ -253,6 +286,7 @@ def _expectation(kpis: Sequence[Kpi], configuration: Configuration, first: Mappi
                 Query(expected, "expected", Style.LIMIT),
             ),
             links=panels.links(age),
+            kpi=age.name,
         ),
     )
 

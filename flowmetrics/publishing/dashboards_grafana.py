@@ -309,17 +309,11 @@ def _table(panel: Panel) -> table.Panel:
     for name in dict.fromkeys(query.name for query in panel.queries):
         query = next(query for query in panel.queries if query.name == name)
         made.override_by_name(name, [*_coloured(query), *_cell(query)])
-    if panel.row_link:
-        link = {"title": panel.row_link.title, "url": panel.row_link.url}
-        made.override_by_name(_first_label(panel), [_property("links", [link])])
+    for column, link in panel.cell_links:
+        made.override_by_name(column, [_property("links", [{"title": link.title, "url": link.url}])])
     return made
 
 
 def _cell(query: Query) -> Iterator[dashboard.DynamicConfigValue]:
     if query.verdict is not Verdict.NONE:
         yield _property("custom.cellOptions", {"type": "color-text"})
-
-
-def _first_label(panel: Panel) -> str:
-    """The label by which the rows of a table are told apart first."""
-    return panel.queries[0].expression.partition("by (")[2].partition(")")[0].split(", ")[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from flowmetrics.kpi import Better, Companion, DriftAlert, Kpi, Unit
+from flowmetrics.kpi import Better, Companion, DriftAlert, Kpi, NoAlert, Unit
 from flowmetrics.publishing.dashboards_board import WIDTH, Link, Panel, Query, Shape, Style, Verdict
 from flowmetrics.publishing.dashboards_queries import (
     COUNTED,
@@ -69,8 +69,8 @@ def title_of(kpi: Kpi) -> str:
 def describe(kpi: Kpi) -> str:
     """Question, help and what to do when it drifts, as Markdown."""
     said = [f"**{kpi.question}**", kpi.help]
-    if isinstance(kpi.alert, DriftAlert):
-        said.append(f"When it drifts: {kpi.alert.next_step}")
+    if not isinstance(kpi.alert, NoAlert):
+        said.append(f"When its alert fires: {kpi.alert.next_step}")
     said.append(UNKNOWN if kpi.unit in COUNTED else f"Thin grey: fewer than {kpi.samples_min} samples. {UNKNOWN}")
     return "\n\n".join(said)
 
@@ -99,6 +99,7 @@ def lines(cut: Cut, width: int = WIDTH // 2) -> Panel:
         shape=Shape.AREAS if is_mix(kpi) else Shape.LINES,
         width=width,
         links=links(kpi),
+        kpi=kpi.name,
     )
 
 
@@ -210,6 +211,7 @@ def number(each: Watched, width: int = WIDTH // 4) -> Panel:
         width=width,
         height=4,
         links=links(kpi),
+        kpi=kpi.name,
     )
 
 
@@ -228,6 +230,7 @@ def trend(each: Watched, width: int = WIDTH // 4) -> Panel:
         width=width,
         height=5,
         links=links(each.kpi),
+        kpi=each.kpi.name,
     )
 
 

@@ -16,7 +16,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from agents.kafka.effort import unit_families
-from flowmetrics.configuration import Configuration, Survey
+from flowmetrics.configuration import Configuration, Expectation, RuleOverride, Survey, Threshold
 from flowmetrics.kpis import catalogue
 from flowmetrics.kpis.flow import FLOW_KPIS
 from flowmetrics.publishing import dashboards_boards
@@ -29,6 +29,10 @@ Made = dict[str, dict[str, Any]]
 NAMES: Final = (
     "chief-executive", "executive", "manager", "team", "value-stream", "requests", "users", "scores", "kpi", "engine",
 )  # fmt: skip
+
+
+DAY: Final = Expectation(86_400_000_000, Threshold(85, "%"))
+PROMISED: Final = Configuration(expectations={"flow_time": DAY, "request_resolution": DAY})
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +60,10 @@ def test_there_is_a_board_for_each_level_and_each_subject(made: Made) -> None:
     assert {name: board["uid"] for name, board in made.items()} == {name: name for name in made}
 
 
-def test_every_kpi_is_on_the_board_of_its_subject(made: Made) -> None:
-    for kpi in catalogue(Configuration()):
-        assert f'kpi="{kpi.name}"' in asked(made[f"flowmetrics-{dashboards_boards.subject_of(kpi)}"])
+def test_every_kpi_is_on_the_board_of_its_subject() -> None:
+    everything = made_for(PROMISED)
+    for kpi in catalogue(PROMISED):
+        assert f'kpi="{kpi.name}"' in asked(everything[f"flowmetrics-{dashboards_boards.subject_of(kpi)}"])
 
 
 def test_a_chief_executive_reads_six_to_eight_numbers(made: Made) -> None:
@@ -101,6 +106,29 @@ def test_the_choices_are_those_of_the_configuration() -> None:
         if "current" in variable
     }
     assert (chosen["window"], chosen["percentile"], chosen["item_type"]) == ("1d", "p90", "all")
+
+
+def test_an_expectation_is_on_a_board_once_it_is_configured(made: Made) -> None:
+    assert "flow_time_met" not in asked(made["flowmetrics-value-stream"])
+    assert "flow_time_met" in asked(made_for(PROMISED)["flowmetrics-value-stream"])
+
+
+def test_an_alert_that_is_turned_off_has_no_line_and_no_headline() -> None:
+    off = made_for(Configuration(rules={"flow_time": RuleOverride(severity="off")}))
+    assert 'band_high{kpi="flow_time"' not in asked(off["flowmetrics-value-stream"])
+    assert 'kpi="flow_time"' not in asked(off["flowmetrics-chief-executive"])
+    assert 'kpi="flow_time"' in asked(off["flowmetrics-value-stream"])
+
+
+def test_a_panel_of_an_alert_leads_to_its_runbook(made: Made) -> None:
+    (plain,) = (p for p in panels(made["flowmetrics-manager"]) if p["title"] == "Flow time")
+    assert plain["description"].endswith("Runbook: `docs/runbooks/FlowTimeDrift.md`.")
+    there = made_for(Configuration(runbooks_url="https://example.org/runbooks/"))
+    (linked,) = (p for p in panels(there["flowmetrics-manager"]) if p["title"] == "Flow time")
+    assert "https://example.org/runbooks/FlowTimeDrift.md" in [link["url"] for link in linked["links"]]
+    for board, title in (("manager", "Alerts of this value stream"), ("engine", "Alerts of the engine")):
+        (alerts,) = (p for p in panels(there[f"flowmetrics-{board}"]) if p["title"] == title)
+        assert "https://example.org/runbooks/${__value.text}.md" in json.dumps(alerts)
 
 
 # --- how it looks, as far as that can be told without a Grafana ---------------------------------------------------

@@ -71,8 +71,9 @@ export class Card {
   #build() {
     const {drawn, listed, total, spread, first, window} = this.#selection;
     this.#rows = [];
-    this.#context.replaceChildren(element("code", "", {}, this.#kpi.metric), ...[BETTER[this.#kpi.better], window && `window ${window}`, ...this.#settled()]
+    this.#context.replaceChildren(element("code", "", {}, this.#kpi.metric), ...[BETTER[this.#kpi.better], window && `window ${window}`, this.#kpi.not_judged && "nobody is told of it", ...this.#settled()]
       .filter(Boolean).map(text => element("span", "", {}, text)));
+    this.#context.title = this.#kpi.not_judged ?? "";
     const heads = total || drawn.length === 1 ? [first] : [first, ...drawn.keys()].filter((k, i) => i === 0 || k !== first).slice(0, HEADLINES_MAX);
     this.#figures.replaceChildren(...heads.map((k, i) => this.#figure(drawn[k], k, i === 0, drawn.length > 1)));
     const complete = drawn.length <= heads.length;

@@ -105,6 +105,9 @@ async def test_what_moved_is_said_above_with_what_is_usual_and_a_next_step_on_it
     await expect(card.locator(".figure.primary .state")).to_contain_text("usual 200, suspect below")
     await expect(card.locator(".advice")).to_contain_text("Look whether load grew as well")
     await expect(page.locator('[data-kpi="flow_load"] .advice')).to_be_hidden()
+    mix = page.locator('[data-kpi="flow_distribution"] .metric')
+    await expect(mix).to_contain_text("nobody is told of it")
+    await expect(mix).to_have_attribute("title", re.compile("A mix is a decision"))
 
 
 async def test_a_line_of_the_summary_leads_to_its_card_with_the_keyboard(slumped: EngineProcess, page: Page) -> None:

@@ -1,7 +1,4 @@
-"""The how-to pages as an operator follows them: each command that begins with `$` is typed, with other paths.
-
-Those of the page on backups need an engine that runs, and are tried in `test_backup.py`.
-"""
+"""The how-to pages on operating, as an operator follows them: each command is typed, with other paths."""
 
 from __future__ import annotations
 
@@ -13,10 +10,9 @@ from typing import Final
 
 import pytest
 from engine import COMMAND, done, lines
-from howto import pages, typed
+from howto import PAGES, typed
 from parts import GO_PROGRAMS, KUBERNETES, ROOT, tool
 
-ELSEWHERE: Final = "backup-and-restore.md"
 CONFIGURATION: Final = "broker: local:///var/lib/flowmetrics\ntimezone: Asia/Seoul\n"
 VALUES: Final = "podMonitor: {enabled: true}\nprometheusRule: {enabled: true}\n"
 
@@ -39,7 +35,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("page", [page for page in pages() if page != ELSEWHERE])
+@pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_work_as_they_stand(page: str, checkout: Path) -> None:
     for name in ("promtool", "amtool", "openssl"):
         tool(name)

@@ -285,7 +285,7 @@ def _expectation(kpis: Sequence[Kpi], configuration: Configuration, first: Mappi
                 Query(as_chosen(age, first, free=("percentile",)).layer("value"), "{{percentile}}"),
                 Query(expected, "expected", Style.LIMIT),
             ),
-            links=panels.links(age),
+            links=panels.links(as_chosen(age, first)),
             kpi=age.name,
         ),
     )

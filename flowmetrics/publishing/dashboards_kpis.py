@@ -75,14 +75,14 @@ def describe(kpi: Kpi) -> str:
     return "\n\n".join(said)
 
 
-def in_depth(kpi: str, title: str) -> Link:
-    """The way to the board of one KPI, keeping value streams and time range."""
-    return Link(f"{title} in depth", f"/d/flowmetrics-kpi?var-kpi={kpi}&${{value_stream:queryparam}}&{TIME}")
+def in_depth(kpi: str, title: str, place: str = "") -> Link:
+    """The way to the board of one KPI, keeping value streams, time range, and the choices of `place`."""
+    return Link(f"{title} in depth", f"/d/flowmetrics-kpi?var-kpi={kpi}&${{value_stream:queryparam}}{place}&{TIME}")
 
 
-def links(kpi: Kpi) -> tuple[Link, ...]:
+def links(cut: Cut) -> tuple[Link, ...]:
     """From a KPI to all of its series."""
-    return (in_depth(kpi.name, title_of(kpi)),)
+    return (in_depth(cut.kpi.name, title_of(cut.kpi), cut.place),)
 
 
 # --- over time ----------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def lines(cut: Cut, width: int = WIDTH // 2) -> Panel:
         queries=tuple(_values(cut)) if is_mix(kpi) else (*_values(cut), *_range(cut), *_limits(cut)),
         shape=Shape.AREAS if is_mix(kpi) else Shape.LINES,
         width=width,
-        links=links(kpi),
+        links=links(cut),
         kpi=kpi.name,
     )
 
@@ -210,7 +210,7 @@ def number(each: Watched, width: int = WIDTH // 4) -> Panel:
         shape=Shape.NUMBERS,
         width=width,
         height=4,
-        links=links(kpi),
+        links=links(as_alert_reads(each)),
         kpi=kpi.name,
     )
 
@@ -229,7 +229,7 @@ def trend(each: Watched, width: int = WIDTH // 4) -> Panel:
         ),
         width=width,
         height=5,
-        links=links(each.kpi),
+        links=links(cut),
         kpi=each.kpi.name,
     )
 

@@ -21,16 +21,23 @@ from flowmetrics.publishing.rules_recording import WITHOUT_WORKER
 COUNTED: Final = frozenset({Unit.ITEMS, Unit.REQUESTS, Unit.USERS})
 """What adds up over value streams, and is exact however little there is of it."""
 
+PLACED: Final = ("window", "percentile")
+"""The choices that the board of one KPI has besides the value stream."""
+
 STREAMS: Final = 'value_stream=~"$value_stream"'
 
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The series of a KPI that a panel shows: which are matched, and by which labels they differ."""
+    """The series of a KPI that a panel shows: which are matched, and by which labels they differ.
+
+    `place` are the choices of another board that shows them too, as the end of its address.
+    """
 
     kpi: Kpi
     matchers: str
     drawn: tuple[str, ...]
+    place: str
 
     def layer(self, name: str) -> str:
         """A recorded layer of these series."""
@@ -47,6 +54,7 @@ def as_alert_reads(each: Watched) -> Cut:
         each.kpi,
         f"{each.selector},{STREAMS}",
         tuple(label for label in each.kpi.labels if label not in each.cells),
+        "".join(f"&var-{label}={each.cells[label]}" for label in PLACED if label in each.cells),
     )
 
 
@@ -71,7 +79,8 @@ def as_chosen(kpi: Kpi, choices: Mapping[str, str], free: tuple[str, ...] = (), 
             drawn.append(label)
         else:
             matchers.append(f'{label}=~"${label}"')
-    return Cut(kpi, ",".join(matchers), tuple(drawn))
+    place = "".join(f"&${{{label}:queryparam}}" for label in PLACED if f'{label}=~"${label}"' in matchers)
+    return Cut(kpi, ",".join(matchers), tuple(drawn), place)
 
 
 def usual_choices(configuration: Configuration) -> Mapping[str, str]:

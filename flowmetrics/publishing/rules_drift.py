@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from flowmetrics.configuration import Configuration
@@ -48,7 +48,7 @@ def _drift(each: Watched, configuration: Configuration) -> Alert:
             "description": f"{each.kpi.question}{_baseline(each.kpi)} A change is told when it is {minimum} or more, "
             "and more than chance.",
             "next_step": each.declared.next_step,
-            **_links(each.name, name, configuration),
+            **_links(each.name, name, each.cells, configuration),
         },
         f"{name} is {way} than the median of the same time one to four weeks ago: by {minimum} or more, by "
         f"{SPREADS} spreads of those weeks or more, and by more than chance explains",
@@ -80,7 +80,7 @@ def _burns(each: Burning, configuration: Configuration) -> Iterator[Alert]:
                 '{{ $value | printf "%.1f" }} times as fast as it may',
                 "description": f"{each.kpi.question} Expected: {1 - each.budget:.6g}; less over {long}, {short}.",
                 "next_step": each.declared.next_step,
-                **_links(each.name, name, configuration),
+                **_links(each.name, name, {"window": long}, configuration),
             },
             f"more than {factor} times the share that may be late was late, over {long} and over {short}",
             each.declared.steps,
@@ -92,8 +92,11 @@ def _labels(severity: Severity, owner: str) -> dict[str, str]:
     return {"severity": severity.value, "alert_class": "kpi", "owner": owner}
 
 
-def _links(alert: str, kpi: str, configuration: Configuration) -> dict[str, str]:
-    return links(alert, f"kpi?var-kpi={kpi}&var-value_stream={{{{ $labels.value_stream | urlquery }}}}", configuration)
+def _links(alert: str, kpi: str, cells: Mapping[str, str], configuration: Configuration) -> dict[str, str]:
+    """To the runbook, and to the board of the KPI as the alert reads it."""
+    chosen = "".join(f"&var-{label}={cells[label]}" for label in ("window", "percentile") if label in cells)
+    stream = "{{ $labels.value_stream | urlquery }}"
+    return links(alert, f"kpi?var-kpi={kpi}&var-value_stream={stream}{chosen}", configuration)
 
 
 def _baseline(kpi: Kpi) -> str:

@@ -27,6 +27,8 @@ from agents.published import clock_us
 from flowmetrics.instants import DAY_US, instant_text
 from flowmetrics.publishing.dashboards_engine import KAFKA
 
+pytestmark = pytest.mark.long  # minutes, and the version of Python does not matter
+
 ROOT: Final = Path(__file__).parents[2]
 BOARDS: Final = "deploy/grafana"
 RULES: Final = "deploy/prometheus/rules"

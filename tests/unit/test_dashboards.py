@@ -179,6 +179,11 @@ def test_every_link_leads_to_a_board(made: Made) -> None:
                 assert link["url"].removeprefix("/d/").partition("?")[0] in made
 
 
+def test_a_panel_leads_to_what_its_alert_reads(made: Made) -> None:
+    (users,) = (p for p in panels(made["flowmetrics-manager"]) if p["title"] == "Active users")
+    assert "var-kpi=active_users&${value_stream:queryparam}&var-window=1d&" in users["links"][0]["url"]
+
+
 def test_levels_lead_down(made: Made) -> None:
     below = {
         name.removeprefix("flowmetrics-"): [x["url"] for x in board["links"] if x["type"] == "link"]

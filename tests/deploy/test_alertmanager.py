@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
@@ -63,16 +64,25 @@ def test_an_alert_reaches_the_one_who_acts_on_it(labels: Labels, receiver: str) 
     fails(*test, "--verify.receivers=nobody", *words)
 
 
+def alerts() -> list[dict[str, Any]]:
+    """The alerts of the shipped rules."""
+    loaded = [yaml.safe_load(path.read_text()) for path in files("prometheus/rules/*.yaml")]
+    return [rule for each in loaded for group in each["groups"] for rule in group["rules"] if "alert" in rule]
+
+
 def test_every_alert_of_the_rules_reaches_the_receiver_of_its_severity() -> None:
     receivers = {"page": "pager", "ticket": "ticket", "info": "info", "none": "dead-mans-switch"}
-    loaded = [yaml.safe_load(path.read_text()) for path in files("prometheus/rules/*.yaml")]
-    alerts = [rule for each in loaded for group in each["groups"] for rule in group["rules"] if "alert" in rule]
-    assert alerts
-    for alert in alerts:
+    for alert in alerts():
         labels = {"alertname": alert["alert"], **alert["labels"]}
         words = [f"{name}={value}" for name, value in labels.items() if "{{" not in value]
         verified = f"--verify.receivers={receivers[labels['severity']]}"
         passes(tool("amtool"), "config", "routes", "test", f"--config.file={CONFIG}", verified, *words)
+
+
+def test_every_alert_that_the_configuration_names_is_in_the_rules() -> None:
+    named = set(re.findall(r"Flowmetrics\w+", CONFIG.read_text()))
+    assert len(named) == 4
+    assert named <= {alert["alert"] for alert in alerts()}
 
 
 class Alertmanager:

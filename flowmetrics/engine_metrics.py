@@ -28,12 +28,16 @@ class Seen:
     """Accepted events of a batch by source: how many, and of the latest when it happened and when it arrived."""
 
     def __init__(self) -> None:
-        self.sources: dict[str, tuple[int, int, int]] = {}
+        self.sources: dict[str, list[int]] = {}
 
     def add(self, source: str, at: int, arrived_at: int) -> None:
         """Note one."""
-        n, latest_at, latest_arrived_at = self.sources.get(source, (0, -1, 0))
-        self.sources[source] = (n + 1, at, arrived_at) if at >= latest_at else (n + 1, latest_at, latest_arrived_at)
+        seen = self.sources.get(source)
+        if seen is None:
+            seen = self.sources[source] = [0, -1, 0]
+        seen[0] += 1
+        if at >= seen[1]:
+            seen[1], seen[2] = at, arrived_at
 
 
 class EngineCounters:

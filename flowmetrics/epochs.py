@@ -44,16 +44,16 @@ class Sweep:
         """Whether a history contributes to the coming epoch already."""
         return key <= self.cursor
 
-    def emit(self, touched: Touched, histories: Mapping[str, History], changes: Changes | None = None) -> Changes:
+    def emit(self, touched: Touched, histories: Mapping[str, History]) -> Changes:
         """What follows for the coming epoch from a batch, after the published one has named all that is `touched`.
 
         All of a history is read: which of its parts an event changes was asked under the other configuration, where
-        two moments may lie in one day and here in two. The result is added to `changes`, where they are given.
+        two moments may lie in one day and here in two.
         """
         swept: Touched = {
             key: dict.fromkeys((*histories[key].parts(), *histories[key].coming)) for key in touched if self.swept(key)
         }
-        return self._track.emit(swept, histories, changes)
+        return self._track.emit(swept, histories)
 
     def advance(self, keys: Sequence[str], histories: Mapping[str, History]) -> Changes:
         """Sweep the histories next above the cursor, in order.

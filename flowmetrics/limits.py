@@ -8,7 +8,7 @@ from typing import Final
 EVENT_BYTES_MAX: Final = 256 * 1024
 """One event. Contract section 1. Counted in `events_rejected_total{reason="too_large"}`."""
 
-NESTING_MAX: Final = 50
+NESTING_MAX: Final = 200
 """Levels of brackets in an event: the decoder's own limit depends on who calls it. `reason="not_json"`."""
 
 REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024

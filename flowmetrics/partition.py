@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, MutableMapping, Sequence
-from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration
@@ -52,8 +51,6 @@ class Taken(NamedTuple):
     """For tally, by series, under the published epoch; amounts that cancelled out are gone."""
     coming: Mapping[Series, Mapping[int, int]]
     """The same under the epoch that is being built."""
-    dirty: Collection[str]
-    """The keys of the histories to store."""
     letters: list[Letter]
     """Copies for other partitions."""
 
@@ -86,7 +83,6 @@ class Partition:
         self._due_at = min((self._at(delivery) for delivery in held.values()), default=FAR_FUTURE)
         self._next = max(held, default=-1) + 1
         self._touched: Touched = {}
-        self._settled: Touched = {}
         self._changes: Changes = defaultdict(dict)
         self._coming: Changes = defaultdict(dict)
         self._letters: list[Letter] = []
@@ -111,7 +107,6 @@ class Partition:
         assert self._sweep is not None
         if keys:
             _add(self._sweep.advance(keys, self.histories), self._coming)
-            self._settled.update(dict.fromkeys(keys, ()))
         if last:
             self._sweep.cursor = ALL_KEYS
 
@@ -152,24 +147,25 @@ class Partition:
             self._track.hear(key, decode_history(key, body), self.histories, self._touched)
 
     def settle(self, most: int) -> Collection[str]:
-        """Find out what follows from about `most` of the histories that changed: their keys, none when all is settled.
+        """Find out what follows from about `most` of the histories that changed: the keys of those to store, none when
+        all is settled.
 
         Who is linked to them is settled too, perhaps again.
         """
-        some = {key: self._touched[key] for key in islice(self._touched, most)}
-        self._track.emit(some, self.histories, self._changes)
-        for key in some:
-            self._touched.pop(key, None)
+        touched = self._touched
+        some = dict(touched.popitem() for _ in range(min(most, len(touched))))
+        linked = self._track.add(some, self.histories, self._changes)
+        for key in linked:
+            touched.pop(key, None)
         if self._sweep is not None:
-            self._sweep.emit(some, self.histories, self._coming)
-        self._settled.update(some)
-        self._letters += self._post.write(some, self.histories)
+            _add(self._sweep.emit(some, self.histories), self._coming)
+        self._letters += self._post.write(linked, self.histories)
         return some.keys()
 
     def taken(self) -> Taken:
         """All that followed since this was asked last; everything must be settled."""
-        taken = Taken(self._named(self._changes), self._named(self._coming), self._settled.keys(), self._letters)
-        self._settled, self._letters = {}, []
+        taken = Taken(self._named(self._changes), self._named(self._coming), self._letters)
+        self._letters = []
         self._changes, self._coming = defaultdict(dict), defaultdict(dict)
         return taken
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -28,6 +28,9 @@ BREATH_RECORDS: Final = 5000
 """So many are put into batches without letting anybody else do something."""
 
 
+Answer: TypeAlias = "asyncio.Future[Any]"
+
+
 class Lost(Exception):  # noqa: N818 - what happened to a partition, not a mistake of anybody
     """The partition is somebody else's now, or a checkpoint failed: begin again, if it is still ours."""
 
@@ -42,15 +45,21 @@ class Record(NamedTuple):
     headers: list[tuple[str, bytes]] = []  # noqa: RUF012 - the client wants lists, and nobody changes them
 
 
-class Writer:
-    """The transactions of one partition of a step."""
+Row: TypeAlias = tuple[bytes, bytes | None]
+"""Key and value on the changelog; no value is a tombstone."""
+Rows: TypeAlias = list[Row]
 
-    def __init__(self, producer: AIOKafkaProducer) -> None:
+
+class Writer:
+    """The transactions of one partition of a step, whose changelog is `place`; without one it has no rows."""
+
+    def __init__(self, producer: AIOKafkaProducer, place: TopicPartition | None = None) -> None:
         self._producer = producer
+        self._place = place
         self._records = 0
 
     @classmethod
-    async def open(cls, connection: Connection, name: str) -> Writer:
+    async def open(cls, connection: Connection, name: str, place: TopicPartition | None = None) -> Writer:
         """Take the name: from now on the broker refuses whoever had it before. Raises KafkaError."""
         producer = AIOKafkaProducer(
             **connection.client(name),
@@ -74,52 +83,83 @@ class Writer:
         except BaseException:
             await _stop(producer)
             raise
-        return cls(producer)
+        return cls(producer, place)
 
-    async def commit(self, records: Iterable[Record], last: Record) -> int:
-        """Write records in one transaction, `last` at their end; gives the offset after `last`. Raises Lost."""
+    async def commit(self, told: Iterable[Record], rows: Rows) -> int:
+        """Write what others are told and the rows of the changelog in one transaction; gives the offset after the last
+        row. Raises Lost."""
         producer = self._producer
         try:
             await producer.begin_transaction()
-            sent, after = await self._send([*records, last])
+            sent = await self._tell(told)
+            answers, in_last = await self._write(rows)
             # A commit succeeds even though a batch did not arrive, so each answer is looked at first.
-            answers = await asyncio.gather(*sent)
+            *_, last = await asyncio.gather(*sent, *answers)
             await producer.commit_transaction()
         except (KafkaError, AssertionError, ValueError) as error:
             raise Lost(repr(error)) from error
         if self._records > RECORDS_MAX:
             raise Lost("the writer has numbered its records to the end")
-        return int(answers[-1].offset) + after
+        return int(last.offset) + in_last
 
-    async def _send(self, records: list[Record]) -> tuple[list[asyncio.Future[Any]], int]:
-        """The answers to come, and how many records the last batch holds."""
-        producer, sent = self._producer, list[asyncio.Future[Any]]()
-        builders: dict[tuple[str, int], BatchBuilder] = {}
-        self._records += len(records)
-        for number, (topic, partition, key, value, headers) in enumerate(records):
+    async def _tell(self, told: Iterable[Record]) -> list[Answer]:
+        """Send records to where they belong; the answers to come."""
+        batches: dict[tuple[str, int], _Batches] = {}
+        for number, (topic, partition, key, value, headers) in enumerate(told):
             if number % BREATH_RECORDS == 0:
                 await asyncio.sleep(0)
             place = (topic, partition)
-            if place not in builders:
-                builders[place] = producer.create_batch()
-            builder = builders[place]
-            if builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
-                if builder.record_count():
-                    sent.append(await producer.send_batch(builder, topic, partition=partition))
-                    builder = builders[place] = producer.create_batch()
-                    builder.append(key=key, value=value, timestamp=None, headers=headers)
-                if not builder.record_count():
-                    raise ValueError(f"a record of {len(value or b'')} bytes for {topic} is larger than a batch")
-        topic, partition, *_ = records[-1]
-        last = builders.pop((topic, partition))
-        for (other, number), builder in builders.items():
-            sent.append(await producer.send_batch(builder, other, partition=number))
-        sent.append(await producer.send_batch(last, topic, partition=partition))
-        return sent, last.record_count()
+            if place not in batches:
+                batches[place] = _Batches(self._producer, topic, partition)
+            await batches[place].append(key, value, headers)
+            self._records += 1
+        return [answer for batch in batches.values() for answer in (await batch.end())[0]]
+
+    async def _write(self, rows: Rows) -> tuple[list[Answer], int]:
+        """Send rows to the changelog: the answers to come, and how many rows are in the last batch."""
+        if self._place is None:
+            assert not rows
+            return [], 0
+        batches = _Batches(self._producer, *self._place)
+        self._records += len(rows)
+        for start in range(0, len(rows), BREATH_RECORDS):
+            for key, value in rows[start : start + BREATH_RECORDS]:
+                if batches.builder.append(key=key, value=value, timestamp=None) is None:
+                    await batches.append(key, value, [])
+            await asyncio.sleep(0)
+        return await batches.end()
 
     async def close(self) -> None:
         """Let go of it; what was not committed is gone."""
         await _stop(self._producer)
+
+
+class _Batches:
+    """Records for one place, in batches that are sent as they fill."""
+
+    def __init__(self, producer: AIOKafkaProducer, topic: str, partition: int) -> None:
+        self._producer = producer
+        self._topic, self._partition = topic, partition
+        self._sent: list[Answer] = []
+        self.builder: BatchBuilder = producer.create_batch()
+
+    async def append(self, key: bytes | None, value: bytes | None, headers: list[tuple[str, bytes]]) -> None:
+        """Add a record. Raises ValueError where it is larger than a batch."""
+        if self.builder.append(key=key, value=value, timestamp=None, headers=headers) is None:
+            if self.builder.record_count():
+                await self._send()
+                self.builder = self._producer.create_batch()
+                self.builder.append(key=key, value=value, timestamp=None, headers=headers)
+            if not self.builder.record_count():
+                raise ValueError(f"a record of {len(value or b'')} bytes for {self._topic} is larger than a batch")
+
+    async def end(self) -> tuple[list[Answer], int]:
+        """Send the rest: the answers to come, and how many records are in the last batch."""
+        await self._send()
+        return self._sent, self.builder.record_count()
+
+    async def _send(self) -> None:
+        self._sent.append(await self._producer.send_batch(self.builder, self._topic, partition=self._partition))
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agents.kafka.changelog import Record
+from agents.kafka.changelog import Record, Rows
 from agents.kafka.log import Commits
 from flowmetrics.engine_metrics import counter, gauge
 from flowmetrics.families import Family
@@ -37,13 +37,14 @@ class Measured:
         self._effort = effort
         self._ticks = ticks
 
-    async def commit(self, records: Sequence[Record], last: Record) -> int:
+    async def commit(self, told: Sequence[Record], rows: Rows) -> int:
         """See `Commits`."""
         begun = self._ticks()
-        after = await self._writer.commit(records, last)
+        after = await self._writer.commit(told, rows)
         self._effort.checkpoints += 1
         self._effort.checkpoint_seconds += self._ticks() - begun
-        self._effort.checkpoint_bytes += sum(len(record.value or b"") for record in records)
+        self._effort.checkpoint_bytes += sum(len(value or b"") for _, value in rows)
+        self._effort.checkpoint_bytes += sum(len(record.value or b"") for record in told)
         return after
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer import fetcher
 from aiokafka.structs import ConsumerRecord
 
-from agents.kafka.changelog import Record, Writer, read_to_end
+from agents.kafka.changelog import Record, Rows, Writer, read_to_end
 from agents.kafka.connection import Connection
 
 FETCH_MS: Final = 100
@@ -25,8 +25,9 @@ fetcher.PartitionRecords._consumer_record = lambda self, place, record: record  
 class Commits(Protocol):
     """The writer of one unit; see `agents.kafka.changelog.Writer`."""
 
-    async def commit(self, records: Sequence[Record], last: Record) -> int:
-        """Write records in one transaction, `last` at their end; gives the offset after `last`. Raises Lost."""
+    async def commit(self, told: Sequence[Record], rows: Rows) -> int:
+        """Write what others are told and the rows of the changelog in one transaction; gives the offset after the last
+        row. Raises Lost."""
         ...
 
     async def close(self) -> None:
@@ -37,8 +38,8 @@ class Commits(Protocol):
 class Log(Protocol):
     """Kafka as the units of one worker see it. Everything may raise KafkaError."""
 
-    async def open(self, name: str) -> Commits:
-        """The writer of a name: from now on whoever had it before is refused."""
+    async def open(self, name: str, changelog: TopicPartition) -> Commits:
+        """The writer of a name and its changelog: from now on whoever had the name before is refused."""
         ...
 
     def rest(self, topic: str, partition: int, start: int) -> AsyncIterator[Records]:
@@ -68,8 +69,8 @@ class KafkaLog:
         self._stable: dict[TopicPartition, tuple[int, float]] = {}
         """The last stable offset, and since when it has stood still below the end."""
 
-    async def open(self, name: str) -> Commits:
-        return await Writer.open(self._connection, name)
+    async def open(self, name: str, changelog: TopicPartition) -> Commits:
+        return await Writer.open(self._connection, name, changelog)
 
     def rest(self, topic: str, partition: int, start: int) -> AsyncIterator[Records]:
         return read_to_end(self._connection, topic, partition, start)

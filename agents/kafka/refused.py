@@ -94,12 +94,12 @@ async def _commit(writer: Writer, topics: Topics, mended: list[Refused], events:
     offsets: dict[int, list[int]] = {}
     for one in mended:
         offsets.setdefault(one.partition, []).append(one.offset)
-    *offsets_told, last = [
+    offsets_told = [
         Record(topics.rejected, number, None, msgspec.msgpack.encode(some), [(SENT_AGAIN, b"")])
         for number, some in offsets.items()
     ]
     try:
-        await writer.commit([*events, *offsets_told], last)
+        await writer.commit([*events, *offsets_told], [])
     except Lost as error:
         raise OperationError(
             f"Kafka did not take the events ({error}), or another replay began meanwhile; run this again"

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
 
 from flowmetrics.errors import OperationError
 
@@ -36,11 +36,21 @@ def _options() -> Options:
     options.set_max_write_buffer_number(2)
     options.set_keep_log_file_num(1)
     options.set_db_write_buffer_size(2 * _WRITE_BUFFER_BYTES)
+    options.set_compression_type(DBCompressionType.none())
     blocks = BlockBasedOptions()
     blocks.set_block_cache(Cache(_CACHE_BYTES))
     blocks.set_cache_index_and_filter_blocks(True)
     blocks.set_bloom_filter(10, block_based=False)
     options.set_block_based_table_factory(blocks)
+    return options
+
+
+@cache
+def _unlogged() -> WriteOptions:
+    """The changelog is the log: after a crash the table is as it was when it last reached the disk, and is filled on
+    from there."""
+    options = WriteOptions()
+    options.disable_wal = True  # type: ignore[assignment,method-assign] # a property that is typed as a method
     return options
 
 
@@ -74,7 +84,7 @@ class Store:
             else:
                 batch.put(key, value)
         batch.put(_FILLED, b"%d" % filled)
-        self._db.write(batch)
+        self._db.write(batch, _unlogged())
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of keys, None where there is none."""

@@ -16,13 +16,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from agents.kafka.changelog import Record
+from agents.kafka.changelog import Record, Row, Rows
 from agents.kafka.epochs import Epoch, EpochLog, Known
 from agents.kafka.log import Commits, Records
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import SHOWN as TALLY_SHOWS
-from agents.kafka.tracking import Changes, Row, Shown
+from agents.kafka.tracking import Changes, Shown
 from flowmetrics.engine_metrics import EngineCounters
 from flowmetrics.families import Family
 from flowmetrics.kpis import selected
@@ -85,11 +85,10 @@ class Panes:
 
 
 class Checkpoint(NamedTuple):
-    """What one transaction writes: to others, to the changelog, and the position at its end."""
+    """What one transaction writes: to others, and to the changelog, the position at its end."""
 
     told: list[Record]
-    rows: list[Row]
-    position: Row
+    rows: Rows
 
 
 class Tallying:
@@ -146,7 +145,8 @@ class Tallying:
         """The panes that changed, and the position, to be committed before anything else is taken. The coming epoch
         is the published one, if every partition of track is through with it."""
         self.now = max(now, self.now)
-        rows, told = list[Row](), list[Record]()
+        rows: Rows = []
+        told = list[Record]()
         complete = min(self.position.swept.values(), default=0)
         if len(self.position.swept) == self._topics.partitions and complete > self.position.epoch:
             if complete not in self._panes:
@@ -161,14 +161,12 @@ class Tallying:
                 rows += panes.rows()
         rows += [(SERIES + _NUMBER.pack(n), _encode(series)) for n, series in self._table.taken()]
         self.position.now = self.now
-        return Checkpoint(told, rows, (POSITION, _encode(self.position)))
+        rows.append((POSITION, _encode(self.position)))
+        return Checkpoint(told, rows)
 
     async def commit(self, checkpoint: Checkpoint) -> None:
         """Commit a checkpoint; panes may be read meanwhile. Raises Lost, and then this must be thrown away."""
-        told, rows, position = checkpoint
-        records = [Record(self._topics.tally, self._number, key, value) for key, value in rows]
-        filled = await self._writer.commit([*told, *records], Record(self._topics.tally, self._number, *position))
-        self._store.fill([*rows, position], filled)
+        self._store.fill(checkpoint.rows, await self._writer.commit(*checkpoint))
         self._shown = self.position.epoch
         for epoch in [epoch for epoch in self._panes if epoch < self._shown]:
             del self._panes[epoch]

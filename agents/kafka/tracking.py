@@ -14,16 +14,13 @@ import asyncio
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
-from operator import itemgetter
-from typing import Final, TypeAlias, TypeVar
-from zlib import crc32
+from typing import Final, TypeVar
 
 import msgspec
 from aiokafka.structs import ConsumerRecord
 
 from agents.histories import HotHistories
-from agents.kafka.changelog import Record
+from agents.kafka.changelog import Record, Row, Rows
 from agents.kafka.epochs import Known
 from agents.kafka.log import Commits, Records
 from agents.kafka.store import Store
@@ -37,22 +34,18 @@ from flowmetrics.partition import ALL_KEYS, Delivery, Opened, Partition, Taken
 from flowmetrics.routing import partition_of
 from flowmetrics.steps.letters import Sent
 from flowmetrics.steps.series import Series, SeriesTable
-from flowmetrics.steps.track import Keyed, keys_of
+from flowmetrics.steps.track import keys_of
 
 HISTORY, LETTER, SERIES, WAITS, POSITION = b"h", b"l", b"s", b"w", b"p"
 ARRIVED: Final = "flowmetrics-arrived"
 """Header of an event that was passed on: when it first arrived, in microseconds."""
 
-SLICE: Final = 2000
+SLICE: Final = 1000
 """Events that are taken, and histories that are written, without a pause."""
 
 T = TypeVar("T")
-Row: TypeAlias = tuple[bytes, bytes | None]
-"""Key and value on the changelog; no value is a tombstone."""
-Rows: TypeAlias = list[Row]
 
 _NUMBER: Final = struct.Struct(">q")
-_KEY: Final = itemgetter(2)
 _encode: Final = msgspec.msgpack.Encoder().encode
 _SENT: Final = msgspec.msgpack.Decoder(Sent).decode
 _SERIES: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
@@ -159,12 +152,12 @@ class Tracking:
         self.counters = EngineCounters(self.position.counters)
         self._opened: list[Opened] = []
         """The batch to come, as far as it was read."""
-        self._told_of: set[str] = set()
-        """The keys of the entities that it tells of."""
+        self._settled: Rows = []
+        """The rows of histories that it changed, as far as they were settled."""
         self._whole_bytes = 0
         """The size of its events that are kept whole: they belong elsewhere, must wait, or were refused."""
         self._swept = 0
-        self._hot_max = hot_histories_max
+        self._batch_max = hot_histories_max
         self._stored = StoredHistories(store)
         self.histories = HotHistories(self._stored, hot_histories_max, self.position.epoch)
         self._sent = {key.decode(): _SENT(value) for key, value in store.beginning(LETTER)}
@@ -182,7 +175,8 @@ class Tracking:
 
     # --- batches --------------------------------------------------------------------------------------------------
     async def open(self, events: Records, now: int) -> None:
-        """Read events of the next batch: from then on only what they say is in memory."""
+        """Read events of the next batch and join them to their histories: from then on only what they say is in
+        memory, and what they changed."""
         self.now = max(now, self.now)
         for some in _slices(events):
             arrived = [
@@ -190,12 +184,17 @@ class Tracking:
                 for record in some
             ]
             opened = self._partition.open(arrived, self.now)
-            self._told_of.update(map(_KEY, opened.batch))
+            self.histories.prefetch(keys_of(opened.batch))
+            self._partition.join(opened.batch)
+            opened.batch.clear()
             whole = [*opened.held.values()]
             whole += [delivery for *_, delivery in opened.misplaced]
             whole += [delivery for _, delivery in opened.rejected]
             self._whole_bytes += sum(len(body) for _, body in whole)
             self._opened.append(opened)
+            if len(self.histories) > self._batch_max:
+                await self._settle()
+                self._stored.pending.update(self._settled)
             await asyncio.sleep(0)
         if events:
             self.position.events = events[-1].offset + 1
@@ -203,52 +202,31 @@ class Tracking:
     @property
     def weight(self) -> int:
         """What the next batch takes in memory so far, in entities that it tells of: a KiB kept whole counts as one."""
-        return len(self._told_of) + self._whole_bytes // 1024
+        return len(self.histories) + self._whole_bytes // 1024
 
     async def take(self, links: Records, now: int, complete_until: int) -> None:
         """Take what was opened, what is due, and letters, and commit what follows. Raises Lost, and then this must be
         thrown away."""
         await self.open((), now)
         partition, opened, self._opened = self._partition, self._opened, []
-        self._told_of.clear()
         self._whole_bytes = 0
-        rows: Rows = []
-        batch = [*chain.from_iterable(some.batch for some in opened)]
-        for some in opened:
-            some.batch.clear()
-        for share in self._shares(batch):
-            for keyed in _slices(share):
-                self.histories.prefetch(keys_of(keyed))
-                partition.join(keyed)
-                await asyncio.sleep(0)
-            await self._settle(rows)
         letters = [(record.key, record.value) for record in links if record.key and record.value]
         partition.hear((key.decode(), body) for key, body in letters if key != SHOWN)
         self._hear_of_tally(body for key, body in letters if key == SHOWN)
-        await self._settle(rows)
+        await self._settle()
         if links:
             self.position.links = links[-1].offset + 1
         taken = partition.taken()
+        rows, self._settled = self._settled, []
         rows += self._rows(opened, taken)
         await self._commit(rows, [*self._told(opened, taken, complete_until)])
         self._stored.pending.clear()
 
-    def _shares(self, batch: list[Keyed]) -> list[list[Keyed]]:
-        """A batch in parts, each of as many events as there may be histories in memory, and no entity in two."""
-        number = 1 + len(batch) // self._hot_max
-        shares: list[list[Keyed]] = [[] for _ in range(number)] if number > 1 else [batch]
-        if number > 1:
-            for keyed in batch:
-                shares[crc32(keyed[2].encode()) // self._topics.partitions % number].append(keyed)
-        return shares
-
-    async def _settle(self, rows: Rows) -> None:
-        """Add the rows of all histories that changed; from then on they need not be in memory."""
+    async def _settle(self) -> None:
+        """Find the rows of all histories that changed; from then on they need not be in memory."""
+        told_at = _NUMBER.pack(self.now)
         while keys := self._partition.settle(SLICE):
-            told_at = _NUMBER.pack(self.now)
-            some = [(HISTORY + key.encode(), told_at + body) for key, body in self.histories.rows(keys)]
-            rows += some
-            self._stored.pending.update(some)
+            self._settled += [(HISTORY + key.encode(), told_at + body) for key, body in self.histories.rows(keys)]
             await asyncio.sleep(0)
         self.histories.age()
 
@@ -284,11 +262,8 @@ class Tracking:
                 yield rejected_record(topics, self._number, rejection, delivery)
 
     async def _commit(self, rows: Rows, told: list[Record]) -> None:
-        position = (POSITION, self._stored_position())
-        records = [Record(self._topics.track, self._number, key, value) for key, value in rows]
-        last = Record(self._topics.track, self._number, *position)
-        filled = await self._writer.commit([*told, *records], last)
-        self._store.fill([*rows, position], filled)
+        rows.append((POSITION, self._stored_position()))
+        self._store.fill(rows, await self._writer.commit(told, rows))
 
     def _stored_position(self) -> bytes:
         self.position.now = self.now

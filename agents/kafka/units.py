@@ -31,8 +31,8 @@ from agents.kafka.tracking import Tracking
 from flowmetrics.instants import DAY_US
 
 BATCH_EVENTS_MAX: Final = 10_000
-GATHER_EVENTS_MAX: Final = 100_000
-GATHER_WEIGHT_MAX: Final = 25_000
+GATHER_EVENTS_MAX: Final = 150_000
+GATHER_WEIGHT_MAX: Final = 40_000
 GATHER_SECONDS: Final = 2.0
 """How much a partition that is behind takes at once, and how long it gathers it; see `Tracking.weight`."""
 BEAT_SECONDS: Final = 1.0
@@ -115,13 +115,13 @@ class Unit(ABC):
     @contextlib.asynccontextmanager
     async def _recovery(self) -> AsyncIterator[tuple[Store, Commits]]:
         around = self._around
-        topic = around.topics.changelog(self.step)
+        changelog = TopicPartition(around.topics.changelog(self.step), self.number)
         async with contextlib.AsyncExitStack() as stack:
-            writer = await around.log.open(f"{around.topics.prefix}-{self.name}")
+            writer = await around.log.open(f"{around.topics.prefix}-{self.name}", changelog)
             stack.push_async_callback(writer.close)
             store = around.store(self.name)
             stack.callback(store.close)
-            async for records in around.log.rest(topic, self.number, store.filled):
+            async for records in around.log.rest(changelog.topic, self.number, store.filled):
                 store.fill([(record.key, record.value) for record in records], records[-1].offset + 1)
             yield store, Measured(writer, self.effort, around.ticks)
 

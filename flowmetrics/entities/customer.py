@@ -116,8 +116,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
 
     def act(self, event: ActivityEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join an activity; the resolution gives the grain of activity, the horizon how far back it is kept."""
-        told = event.data
-        latest_at = self.latest_at
+        told, latest_at, grain_us = event.data, self.latest_at, configuration.grain_us
         if told.actor != "human" or (self.erased_at >= 0 and at < _day_after(self.erased_at)):
             return ()
         anew = False
@@ -129,8 +128,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         visits = self.visits.get(stream)
         if visits is None:
             visits = self.visits[stream] = Visits()
-        slots, grain_us = visits.slots, configuration.grain_us
-        slot = slot_of(at, grain_us)
+        slots, slot = visits.slots, at // grain_us - -at // grain_us  # `slot_of`, without a call for each event
         parts: Sequence[Part] = ()
         if not slots:
             slots.append(slot)

@@ -25,8 +25,7 @@ def slot_of(at: int, grain_us: int) -> int:
     >>> [slot_of(at, 10) for at in (0, 3, 10, 11)]
     [0, 1, 2, 3]
     """
-    edge, rest = divmod(at, grain_us)
-    return 2 * edge + 1 if rest else 2 * edge
+    return at // grain_us - -at // grain_us
 
 
 def slot_end(slot: int, grain_us: int) -> int:

@@ -56,13 +56,15 @@ def join(facts: list[T], fact: T, configuration: Configuration, counted: Counted
 
     A history too long keeps its first and its last half, which is the same set in any order of arrival.
     """
-    if fact in facts:
-        return ()
+    name, source, conflicts = fact.id, fact.source, False
     for other in facts:
-        if other.id == fact.id and other.source == fact.source:
-            counted["conflicting_ids", fact.source] += 1
-            break
-    if facts and (fact.at, fact.sequence) > (facts[-1].at, facts[-1].sequence):
+        if other.id == name and other.source == source:
+            if other == fact:
+                return ()
+            conflicts = True
+    if conflicts:
+        counted["conflicting_ids", source] += 1
+    if not facts or fact.at > facts[-1].at:
         facts.append(fact)
     else:
         insort(facts, fact, key=_stored_order)

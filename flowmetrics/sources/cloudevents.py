@@ -23,6 +23,8 @@ _decode: Final = msgspec.json.Decoder(Event).decode
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")
 _ENVELOPE: Final = ("specversion", "id", "source", "type")
 _SEQUENCE_MAX: Final = 2**63
+_SHALLOW_BYTES: Final = 2 * NESTING_MAX
+"""JSON of so many bytes cannot be nested too deep: each level takes two."""
 _CUT: Final = 200
 """Characters of a wrong word that a detail repeats."""
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"?')
@@ -43,10 +45,8 @@ class CloudEvents:
 
     def read(self, body: bytes, arrived_at: int) -> Timed | Rejection:
         """The event with its instant, or the first reason of the closed list that applies."""
-        if len(body) > EVENT_BYTES_MAX:
-            return Rejection(Reason.TOO_LARGE, f"{len(body)} bytes; at most {EVENT_BYTES_MAX} are taken")
-        if body.count(b"[") + body.count(b"{") > NESTING_MAX and _nesting(body) > NESTING_MAX:
-            return Rejection(Reason.NOT_JSON, f"nested deeper than {NESTING_MAX} levels")
+        if len(body) > _SHALLOW_BYTES and (excess := _excess(body)):
+            return excess
         try:
             event: Event = _decode(body)
             if not body.isascii():
@@ -132,6 +132,14 @@ def _field_fault(event: dict[str, object], message: str) -> Rejection:
     if "length >= 1" in message:
         return Rejection(Reason.MISSING_FIELD, f"a required field is empty: {message[:_CUT]}")
     return Rejection(Reason.WRONG_TYPE, message[:_CUT])
+
+
+def _excess(body: bytes) -> Rejection | None:
+    if len(body) > EVENT_BYTES_MAX:
+        return Rejection(Reason.TOO_LARGE, f"{len(body)} bytes; at most {EVENT_BYTES_MAX} are taken")
+    if body.count(b"[") + body.count(b"{") > NESTING_MAX and _nesting(body) > NESTING_MAX:
+        return Rejection(Reason.NOT_JSON, f"nested deeper than {NESTING_MAX} levels")
+    return None
 
 
 def _nesting(body: bytes) -> int:

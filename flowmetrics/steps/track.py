@@ -39,16 +39,18 @@ Books: TypeAlias = Literal["contributed", "coming"]
 ENTITIES: Final = (WORK_ITEM, REQUEST, CUSTOMER)
 _BY_PREFIX: Final = {entity.prefix: entity for entity in ENTITIES}
 
-_JOINS: Final = {kind: join for entity in ENTITIES for kind, join in entity.joins.items()}
-"""Event type → (key of the entity it tells of, how it is joined); events of other types stay in the log."""
+_KEY_OF: Final = {kind: key for entity in ENTITIES for kind, (key, _) in entity.joins.items()}
+"""Event type → the key of the entity that it tells of; events of other types stay in the log."""
+_JOIN_OF: Final = {kind: join for entity in ENTITIES for kind, (_, join) in entity.joins.items()}
+"""Event type → how it is joined to the history of its entity."""
 _LINKING: Final = frozenset({CustomerEvent, EraseEvent, RequestEvent})
 """Events that may link entities, or spread over links."""
 
 
 def key_of(event: Event) -> str:
     """The key of the entity that an event tells of; "" when it tells of none."""
-    join = _JOINS.get(type(event))
-    return join[0](event) if join else ""
+    key = _KEY_OF.get(type(event))
+    return key(event) if key else ""
 
 
 def keyed(batch: Iterable[Timed]) -> list[Keyed]:
@@ -57,13 +59,8 @@ def keyed(batch: Iterable[Timed]) -> list[Keyed]:
 
 
 def keys_of(batch: Iterable[Keyed]) -> list[str]:
-    """The keys of the histories that a batch touches: of entities that are told of, and of those mentioned."""
-    keys = []
-    for _, event, key in batch:
-        keys.append(key)
-        if type(event) in _LINKING:
-            keys.extend(_mentioned_by(event))
-    return keys
+    """The keys of the entities that a batch tells of; a few others may be mentioned."""
+    return [key for _, _, key in batch]
 
 
 def entity_of(key: str) -> Entity:
@@ -100,17 +97,17 @@ class Track:
         self._lent: dict[str, Mapping[str, History] | None] = {}
         measures = list(dict.fromkeys(measure for kpi in kpis for measure in kpi.measures))
 
-        def plans(entity: Entity) -> Memo[_Plan]:
+        def readings(entity: Entity) -> Memo[_Reading | None]:
             own = [measure for measure in measures if measure.entity is entity]
 
-            def plan(part: Part) -> _Plan:
+            def reading(part: Part) -> _Reading | None:
                 facet, _, stream = part.partition(":")
                 measures = [(table.told[m.name], m.places) for m in own if m.facet == facet]
-                return _Plan(entity, entity.read, stream, measures)
+                return _reading(entity, configuration, stream, measures) if measures else None
 
-            return Memo(plan)
+            return Memo(reading)
 
-        self._plans: dict[type, Memo[_Plan]] = {entity.history: plans(entity) for entity in ENTITIES}
+        self._readings: dict[type, Memo[_Reading | None]] = {e.history: readings(e) for e in ENTITIES}
 
     def __call__(self, batch: Iterable[Keyed], histories: Mapping[str, History]) -> Tracked:
         """Join a batch to the histories, in place, and give what changed."""
@@ -121,17 +118,17 @@ class Track:
     def join(self, batch: Iterable[Keyed], histories: Mapping[str, History], touched: Touched) -> Counted:
         """Join a batch to the histories, in place; what it changed goes to `touched`. Gives what was counted."""
         counted: Counted = Counter()
-        configuration, joins = self._configuration, _JOINS
+        configuration, join_of, linking = self._configuration, _JOIN_OF, _LINKING
         for at, event, key in batch:
             kind, history = type(event), histories[key]
-            parts = joins[kind][1](history, event, at, configuration, counted)
+            parts = join_of[kind](history, event, at, configuration, counted)
             if parts:
-                before = touched.get(key)
-                if before is None:
-                    touched[key] = parts
-                elif before is not parts:
-                    touched[key] = _joined(before, parts)
-            if kind in _LINKING:
+                before = touched.setdefault(key, parts)
+                if before is not parts:
+                    joined = _joined(before, parts)
+                    if joined is not before:
+                        touched[key] = joined
+            if kind in linking:
                 self._link(key, at, event, histories)
                 if history.mentioned:
                     touched.setdefault(key, ())
@@ -148,22 +145,42 @@ class Track:
             spread_erasure(key, histories, self._configuration)
         touched.setdefault(key, ())
 
-    def emit(self, touched: Touched, histories: Mapping[str, History], changes: Changes | None = None) -> Changes:
+    def emit(self, touched: Touched, histories: Mapping[str, History]) -> Changes:
         """Read what was touched, and who is linked to it, anew: the changes to what it contributed before.
 
-        Whoever is linked is added to `touched`. The result is added to `changes`, where they are given.
+        Whoever is linked is added to `touched`.
         """
+        changes: Changes = defaultdict(dict)
+        self.add(touched, histories, changes)
+        return changes
+
+    def add(self, touched: Touched, histories: Mapping[str, History], changes: Changes) -> Collection[str]:
+        """Add to `changes` what `emit` gives; the keys of those that are linked, and of whoever they are linked to."""
+        self._lent.clear()
         linked: Touched = {}
-        for key in [key for key in touched if histories[key].mentioned]:
+        for key, parts in touched.items():
+            history = histories[key]
+            if history.mentioned:
+                linked[key] = ()
+            else:
+                self._emit(history, parts, _ALONE, changes)
+        if linked:
+            linked = self._groups(linked, histories)
+            touched.update(linked)
+            for key, parts in linked.items():
+                self._emit(histories[key], parts, self._others(key, histories), changes)
+        return linked.keys()
+
+    def _groups(self, keys: Iterable[str], histories: Mapping[str, History]) -> Touched:
+        """Everybody who is linked to one of these, and all that may have to be read of them."""
+        linked: Touched = {}
+        for key in keys:
             if key not in linked:
                 group = reach(key, histories)
                 parts = {part for one in group for part in histories[one].parts()}
                 for one in group:
                     linked[one] = sorted({*parts, *self._books(histories[one])}) if self._owns(one) else ()
-        touched.update(linked)
-        changes = defaultdict(dict) if changes is None else changes
-        self._emit(touched, histories, changes)
-        return changes
+        return linked
 
     def renew(self, keys: Iterable[str], histories: Mapping[str, History]) -> Changes:
         """Emit entities whole, as if nothing of them had been emitted before, whatever the books say."""
@@ -175,10 +192,11 @@ class Track:
 
     def contributions(self, key: str, histories: Mapping[str, History]) -> dict[Part, list[Contribution]]:
         """The contributions that the facts of an entity call for now; parts without any are left out."""
-        history, plans = histories[key], self._plans[type(histories[key])]
         self._lent.clear()
-        parts = self._all_parts(key, histories)
-        return {part: found for part in parts if (found := self._read(key, history, plans[part], histories))}
+        history, reading_of = histories[key], self._readings[type(histories[key])]
+        others = self._others(key, histories) if history.mentioned else _ALONE
+        readings = {part: reading_of[part] for part in self._all_parts(key, histories)}
+        return {part: found for part, read in readings.items() if read and (found := read(history, others))}
 
     def _link(self, key: str, at: int, event: Event, histories: Mapping[str, History]) -> None:
         for other in _mentioned_by(event):
@@ -186,25 +204,23 @@ class Track:
         if type(event) is not RequestEvent:
             spread_erasure(key, histories, self._configuration)
 
-    def _emit(self, touched: Touched, histories: Mapping[str, History], changes: Changes) -> None:
-        plans, books = self._plans, self._books
-        self._lent.clear()
-        for key, parts in touched.items():
-            history = histories[key]
-            contributed, plan_of = books(history), plans[type(history)]
-            for part in parts:
-                plan = plan_of[part]
-                if plan.measures:
-                    before, found = contributed.get(part, _NOTHING), self._read(key, history, plan, histories)
-                    after = found if len(found) < PACKED_FROM else pack(found)
-                    if before != after:
-                        contributed[part] = after
-                        for series, cell, amount in before if type(before) is list else unpack(before):
-                            cells = changes[series]
-                            cells[cell] = cells.get(cell, 0) - amount
-                        for series, cell, amount in found:
-                            cells = changes[series]
-                            cells[cell] = cells.get(cell, 0) + amount
+    def _emit(
+        self, history: History, parts: Collection[Part], others: Mapping[str, History] | None, changes: Changes
+    ) -> None:
+        contributed, reading_of = self._books(history), self._readings[type(history)]
+        for part in parts:
+            read = reading_of[part]
+            if read is not None:
+                before, found = contributed.get(part, _NOTHING), read(history, others)
+                after = found if len(found) < PACKED_FROM else pack(found)
+                if before != after:
+                    contributed[part] = after
+                    for series, cell, amount in before if type(before) is list else unpack(before):
+                        cells = changes[series]
+                        cells[cell] = cells.get(cell, 0) - amount
+                    for series, cell, amount in found:
+                        cells = changes[series]
+                        cells[cell] = cells.get(cell, 0) + amount
 
     def _all_parts(self, key: str, histories: Mapping[str, History]) -> Collection[Part]:
         parts = {*histories[key].parts(), *self._books(histories[key])}
@@ -213,31 +229,37 @@ class Track:
                 parts.update(histories[other].parts())
         return sorted(parts)
 
-    def _read(self, key: str, history: History, plan: _Plan, histories: Mapping[str, History]) -> list[Contribution]:
-        others: Mapping[str, History] | None = _ALONE
-        if history.mentioned:
-            if key not in self._lent:
-                self._lent.update(lent(key, plan.entity, histories, self._configuration))
-            others = self._lent[key]
-        if others is None:
-            return _NOTHING
-        story = plan.read(history, self._configuration, plan.value_stream, others)
+    def _others(self, key: str, histories: Mapping[str, History]) -> Mapping[str, History] | None:
+        """The histories lent to one that is linked; None where another one reads it."""
+        if key not in self._lent:
+            self._lent.update(lent(key, entity_of(key), histories, self._configuration))
+        return self._lent[key]
+
+
+_Reading: TypeAlias = Callable[[History, Mapping[str, History] | None], list[Contribution]]
+"""(history, those lent to it, or None where another one reads it) → what a part of it contributes."""
+
+
+def _reading(
+    entity: Entity,
+    configuration: Configuration,
+    value_stream: str,
+    measures: Sequence[tuple[Mapping[tuple[str, ...], int], Callable[[Any], Iterable[Place]]]],
+) -> _Reading:
+    """How a part is read: `measures` are the numbers of their series by labels, and their places."""
+    story_of, width_us = entity.read, configuration.resolution_us
+
+    def read(history: History, others: Mapping[str, History] | None) -> list[Contribution]:
+        story = None if others is None else story_of(history, configuration, value_stream, others)
         if story is None:
             return _NOTHING
-        width, found = self._configuration.resolution_us, []
-        for numbers, places in plan.measures:
-            for labels, at, bin_number, amount in places(story):
-                found.append((numbers[labels], -(-at // width) * BINS + bin_number, amount))
-        return found
+        return [
+            (numbers[labels], -(-at // width_us) * BINS + bin_number, amount)
+            for numbers, places in measures
+            for labels, at, bin_number, amount in places(story)
+        ]
 
-
-class _Plan(NamedTuple):
-    """How a part of a history is read: for each measure the numbers of its series, and its places."""
-
-    entity: Entity
-    read: Callable[[Any, Configuration, str, Mapping[str, Any]], Any]
-    value_stream: str
-    measures: list[tuple[Mapping[tuple[str, ...], int], Callable[[Any], Iterable[Place]]]]
+    return read
 
 
 _ALONE: Final[Mapping[str, History]] = {}
@@ -246,6 +268,11 @@ _NOTHING: Final[list[Contribution]] = []
 
 def _joined(before: Collection[Part], parts: Collection[Part]) -> Collection[Part]:
     """Both, each once, in the order in which they changed. A dict is one that was made here, and grows."""
+    for part in parts:
+        if part not in before:
+            break
+    else:
+        return before
     if type(before) is not dict:
         before = dict.fromkeys(before)
     before.update(dict.fromkeys(parts))

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import tempfile
 import threading
@@ -177,7 +178,7 @@ def judge(workers: Fleet, flow: Flow, settings: str) -> int:
             flow.go_on()
             return len(shown)
         time.sleep(1)
-    raise AssertionError(f"{len(found)} series are wrong, such as {found[:5]}")
+    raise AssertionError(f"{len(found)} series are wrong, such as {found[:5]}\n{workers.told()}")
 
 
 def run(faults: Mapping[str, int], seed: int, size: int = 3, rate: float = 2000.0, quiet: int = 4) -> str:
@@ -252,4 +253,5 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=2000.0)
     given = parser.parse_args()
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that it asks again is no news; what fails is raised
     say(run({fault: getattr(given, f"{fault}s") for fault in FAULTS}, given.seed, rate=given.rate))

@@ -39,6 +39,16 @@ class Worker(EngineProcess):
         rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, value in rows if KPI.match(name)}
 
+    def state(self) -> str:
+        """Whether it runs, is ready, and how far it is behind."""
+        if not self.runs:
+            return "ended"
+        try:
+            lag = re.findall(r"^flowmetrics_(?:partition_lag|consumer_lag).*", self.get("/metrics").text, re.MULTILINE)
+            return "\n".join([self.get("/readyz").text.strip(), *lag])
+        except urllib3.exceptions.HTTPError as error:
+            return f"does not answer: {error}"
+
 
 KPI: Final = re.compile(
     r"flowmetrics_(?!kpi_|engine_|build_|events_|event_|consumer_|last_|label_|unmapped|conflicting|histories_|partition_)"
@@ -73,6 +83,13 @@ class Fleet:
                 assert not twice, f"on two pages: {sorted(twice)[:5]}"
                 together |= page
         return together
+
+    def told(self) -> str:
+        """What each worker says of itself, and the end of its log."""
+        return "\n".join(
+            f"--- worker {number}: {worker.state()}\n{worker.log.read_text(errors='replace')[-3000:]}"
+            for number, worker in enumerate(self.workers)
+        )
 
     def ready(self, seconds: float = 60.0) -> None:
         """Wait until every worker that runs is ready."""

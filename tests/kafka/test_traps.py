@@ -59,7 +59,7 @@ class Place:
     @asynccontextmanager
     async def writer(self, name: str = "") -> AsyncIterator[Writer]:
         """An open writer, closed at the end."""
-        writer = await within(Writer.open(self.connection, name or self.name))
+        writer = await within(Writer.open(self.connection, name or self.name, TopicPartition(self.log, 0)))
         try:
             yield writer
         finally:
@@ -86,6 +86,11 @@ class Place:
 async def within(work: Any) -> Any:
     """The outcome of something that must not hang."""
     return await asyncio.wait_for(work, SECONDS)
+
+
+async def commit(writer: Writer, told: list[Record], *values: str) -> int:
+    """A checkpoint that tells others something and writes rows with these values to the changelog."""
+    return await writer.commit(told, [(b"key", value.encode()) for value in values])
 
 
 async def lost(work: Any) -> Lost:
@@ -119,21 +124,21 @@ async def send(producer: AIOKafkaProducer, *records: Record) -> None:
 # --- 1: a commit succeeds although a batch failed -----------------------------------------------------------------
 async def test_a_checkpoint_of_which_one_batch_is_refused_is_lost_as_a_whole(place: Place) -> None:
     async with place.writer() as writer:
-        await within(writer.commit([place.says("first", place.out)], place.says("first")))
+        await within(commit(writer, [place.says("first", place.out)], "first"))
         large = place.says("x" * 4000, place.small)
-        refused = await lost(writer.commit([large, place.says("second", place.out)], place.says("second")))
+        refused = await lost(commit(writer, [large, place.says("second", place.out)], "second"))
         assert "MessageSizeTooLarge" in str(refused)
     async with place.writer() as writer:
-        await within(writer.commit([place.says("third", place.out)], place.says("third")))
+        await within(commit(writer, [place.says("third", place.out)], "third"))
     assert await place.reads() == await place.reads(place.out) == ["first", "third"]
     assert await place.reads(place.small) == []
 
 
 async def test_a_record_larger_than_a_request_is_lost_and_nothing_of_its_checkpoint_is_seen(place: Place) -> None:
     async with place.writer() as writer:
-        await lost(writer.commit([place.says("x" * 9_000_000)], place.says("position")))
+        await lost(commit(writer, [], "x" * 9_000_000, "position"))
     async with place.writer() as writer:
-        await within(writer.commit([], place.says("after")))
+        await within(commit(writer, [], "after"))
     assert await place.reads() == ["after"]
 
 
@@ -142,8 +147,8 @@ async def test_the_client_numbers_records_beyond_what_a_broker_takes(place: Plac
     """Why a writer is renewed in time: without it no checkpoint would ever succeed again."""
     async with place.writer() as writer:
         _number(writer, place, 2**31 - 2)
-        await within(writer.commit([place.says("1"), place.says("2")], place.says("3")))
-        await lost(writer.commit([], place.says("4")))
+        await within(commit(writer, [], "1", "2", "3"))
+        await lost(commit(writer, [], "4"))
     assert await place.reads() == ["1", "2", "3"]
 
 
@@ -151,11 +156,11 @@ async def test_a_writer_ends_long_before_its_numbers_do_and_what_it_wrote_last_i
     async with place.writer() as writer:
         _number(writer, place, RECORDS_MAX - 1)
         writer._records = RECORDS_MAX - 1
-        await within(writer.commit([], place.says("within")))
-        assert "numbered" in str(await lost(writer.commit([], place.says("last"))))
+        await within(commit(writer, [], "within"))
+        assert "numbered" in str(await lost(commit(writer, [], "last")))
     assert await place.reads() == ["within", "last"]
     async with place.writer() as writer:
-        await within(writer.commit([], place.says("anew")))
+        await within(commit(writer, [], "anew"))
     assert await place.reads() == ["within", "last", "anew"]
 
 
@@ -166,12 +171,12 @@ def _number(writer: Writer, place: Place, number: int) -> None:
 # --- 3: after fencing only close works ----------------------------------------------------------------------------
 async def test_a_writer_whose_name_was_taken_can_only_be_closed_and_its_records_are_never_seen(place: Place) -> None:
     async with place.writer() as old:
-        await within(old.commit([], place.says("ours")))
+        await within(commit(old, [], "ours"))
         async with place.writer() as new:
-            await lost(old.commit([place.says("zombie", place.out)], place.says("zombie")))
-            await lost(old.commit([], place.says("zombie again")))
+            await lost(commit(old, [place.says("zombie", place.out)], "zombie"))
+            await lost(commit(old, [], "zombie again"))
             await within(old.close())
-            await within(new.commit([], place.says("theirs")))
+            await within(commit(new, [], "theirs"))
     assert await place.reads() == ["ours", "theirs"]
     assert await place.reads(place.out) == []
 
@@ -181,11 +186,11 @@ async def test_a_writer_that_wakes_in_the_middle_of_a_checkpoint_writes_nothing(
         await within(begun(old).begin_transaction())
         await within(send(begun(old), place.says("half a checkpoint", place.out)))
         async with place.writer() as new:
-            await within(new.commit([], place.says("theirs")))
+            await within(commit(new, [], "theirs"))
             with pytest.raises(Exception, match=r"Fenced|transactional|transaction"):
                 await within(_finish(begun(old), place.says("zombie")))
             await within(old.close())
-            await within(new.commit([], place.says("still theirs")))
+            await within(commit(new, [], "still theirs"))
     assert await place.reads() == ["theirs", "still theirs"]
     assert await place.reads(place.out) == []
 
@@ -203,9 +208,9 @@ async def test_a_producer_whose_broker_went_away_is_let_go_and_leaves_no_task_be
     place = Place(broker.address, prefix)
     await place.make()
     before = asyncio.all_tasks()
-    writer = await within(Writer.open(place.connection, place.name))
+    writer = await within(Writer.open(place.connection, place.name, TopicPartition(place.log, 0)))
     os.kill(broker.pid, how)
-    stuck = asyncio.create_task(writer.commit([place.says("b", place.out)], place.says("c")))
+    stuck = asyncio.create_task(commit(writer, [place.says("b", place.out)], "c"))
     await asyncio.wait([stuck], timeout=2)
     assert not stuck.done(), "a client tries for ever"
     stuck.cancel()
@@ -219,7 +224,7 @@ async def test_what_others_wrote_after_an_open_transaction_is_seen_when_its_writ
     async with place.writer(f"{place.name}-hangs") as hanging, place.writer() as other:
         await within(begun(hanging).begin_transaction())
         await within(send(begun(hanging), place.says("never")))
-        await within(other.commit([], place.says("behind it")))
+        await within(commit(other, [], "behind it"))
         async with _reader(place) as next_records:
             assert await next_records(2.0) == []
             async with place.writer(f"{place.name}-hangs"):
@@ -228,7 +233,7 @@ async def test_what_others_wrote_after_an_open_transaction_is_seen_when_its_writ
 
 async def test_recovery_begins_after_the_open_transaction_of_the_one_before_was_dropped(place: Place) -> None:
     async with place.writer() as killed:
-        await within(killed.commit([], place.says("committed")))
+        await within(commit(killed, [], "committed"))
         await within(begun(killed).begin_transaction())
         await within(send(begun(killed), place.says("open")))
         async with place.writer():
@@ -256,14 +261,14 @@ async def _reader(place: Place) -> AsyncIterator[Callable[[float], Any]]:
 # --- 6: offsets have gaps -----------------------------------------------------------------------------------------
 async def test_a_commit_gives_the_offset_after_its_last_record_whatever_lies_between(place: Place) -> None:
     async with place.writer() as writer:
-        first = await within(writer.commit([place.says("a"), place.says("b")], place.says("c")))
-        second = await within(writer.commit([], place.says("d")))
-        await lost(writer.commit([place.says("dropped"), place.says("x" * 4000, place.small)], place.says("dropped")))
+        first = await within(commit(writer, [], "a", "b", "c"))
+        second = await within(commit(writer, [], "d"))
+        await lost(commit(writer, [place.says("x" * 4000, place.small)], "dropped"))
     async with place.writer() as writer:
         # More than a batch holds, so that the last record is not in the first one.
-        long = [place.says(f"{n} {'x' * 50_000}") for n in range(30)]
-        third = await within(writer.commit(long, place.says("e")))
-        fourth = await within(writer.commit([place.says("elsewhere", place.out)], place.says("f")))
+        long = [f"{n} {'x' * 50_000}" for n in range(30)]
+        third = await within(commit(writer, [], *long, "e"))
+        fourth = await within(commit(writer, [place.says("elsewhere", place.out)], "f"))
     assert await place.reads(start=third) == ["f"]
     assert (await place.reads(start=second))[-2:] == ["e", "f"]
     assert (await place.reads(start=first))[0] == "d"
@@ -285,16 +290,16 @@ async def test_a_writer_that_the_broker_forgot_is_lost_and_the_next_one_goes_on(
     async with place.writer() as writer:
         for idle in IDLE_SECONDS:
             written.append(f"before resting for {idle} s")
-            await within(writer.commit([], place.says(written[-1])))
+            await within(commit(writer, [], written[-1]))
             await asyncio.sleep(idle)
             if await _is_forgotten(writer, place):
                 break
             written.append("not yet")
         else:
             pytest.fail("the broker forgets nobody")
-        await lost(writer.commit([], place.says("late again")))
+        await lost(commit(writer, [], "late again"))
     async with place.writer() as writer:
-        await within(writer.commit([], place.says("after")))
+        await within(commit(writer, [], "after"))
     assert await place.reads() == [*written, "after"]
     assert await place.reads(place.out) == ["not yet"] * written.count("not yet")
 
@@ -302,7 +307,7 @@ async def test_a_writer_that_the_broker_forgot_is_lost_and_the_next_one_goes_on(
 async def _is_forgotten(writer: Writer, place: Place) -> bool:
     """Whether a checkpoint of a writer that rested is lost."""
     try:
-        await within(writer.commit([place.says("not yet", place.out)], place.says("not yet")))
+        await within(commit(writer, [place.says("not yet", place.out)], "not yet"))
     except Lost:
         return True
     return False

@@ -32,7 +32,7 @@ class Arrived(NamedTuple):
 class Kept:
     """Commits into nothing: only what is in memory before is asked for."""
 
-    async def commit(self, records: object, last: object) -> int:
+    async def commit(self, told: object, rows: object) -> int:
         return 1
 
     async def close(self) -> None: ...

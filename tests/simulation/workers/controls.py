@@ -36,9 +36,9 @@ class LateWriter(Writer):
 class LoadsFirst(SimulatedLog):
     """The changelog is read before the writer is opened."""
 
-    async def open(self, name: str) -> Writer:
+    async def open(self, name: str, changelog: TopicPartition) -> Writer:
         await pause("open")
-        late = LateWriter(self, name, 0)
+        late = LateWriter(self, name, 0, changelog)
         self.writers.append(late)
         return late
 
@@ -52,9 +52,9 @@ class LoadsFirst(SimulatedLog):
 class SeeksFirst(SimulatedLog):
     """The position is read before the writer is opened, the state after that."""
 
-    async def open(self, name: str) -> Writer:
+    async def open(self, name: str, changelog: TopicPartition) -> Writer:
         before = self._stored(name)
-        writer = await super().open(name)
+        writer = await super().open(name, changelog)
         self._before[name] = before
         return writer
 
@@ -78,14 +78,14 @@ class SeeksFirst(SimulatedLog):
 class ReopeningWriter(Writer):
     """Once refused it takes its name again, and writes what it has in memory."""
 
-    async def commit(self, records: Sequence[Record], last: Record) -> int:
+    async def commit(self, told: Sequence[Record], rows: Rows) -> int:
         try:
-            return await super().commit(records, last)
+            return await super().commit(told, rows)
         except Lost:
             while (epoch := self.log.broker.init(self.name)) is None:
                 await pause("init")
             self.epoch = epoch
-            return await super().commit(records, last)
+            return await super().commit(told, rows)
 
 
 class KeepsState(SimulatedLog):
@@ -104,12 +104,11 @@ class Uncommitted(SimulatedLog):
 class HastyWriter(Writer):
     """What goes to others is written at once, and only the changelog in a transaction."""
 
-    async def commit(self, records: Sequence[Record], last: Record) -> int:
-        own = [record for record in records if record.topic == last.topic]
-        for topic, partition, key, value, headers in (record for record in records if record.topic != last.topic):
+    async def commit(self, told: Sequence[Record], rows: Rows) -> int:
+        for topic, partition, key, value, headers in told:
             await pause("send")
             self.log.broker.partition(topic, partition).append(key, value, self.log.broker.clock(), headers)
-        return await super().commit(own, last)
+        return await super().commit([], rows)
 
 
 class OutputsOutside(SimulatedLog):

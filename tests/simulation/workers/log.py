@@ -14,7 +14,7 @@ from random import Random
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from agents.kafka.changelog import Lost, Record
+from agents.kafka.changelog import Lost, Record, Rows
 from workers.broker import Broker, Entry, Fenced, Partition, Transaction
 
 
@@ -60,14 +60,14 @@ class SimulatedLog:
         self._ends: dict[TopicPartition, int] = {}
         self._heard_at: dict[TopicPartition, int] = {}
 
-    async def open(self, name: str) -> Writer:
+    async def open(self, name: str, changelog: TopicPartition) -> Writer:
         """See `Log`: it lasts until what was open under this name has ended everywhere."""
         await pause("open")
         self._may_fail("open")
         while (epoch := self.broker.init(name)) is None:
             await pause("init")
         await pause("opened")
-        writer = self.writer(self, name, epoch)
+        writer = self.writer(self, name, epoch, changelog)
         self.writers.append(writer)
         return writer
 
@@ -150,29 +150,31 @@ class SimulatedLog:
 class Writer:
     """The writer of one unit, as `agents.kafka.log.Commits` promises it."""
 
-    def __init__(self, log: SimulatedLog, name: str, epoch: int) -> None:
+    def __init__(self, log: SimulatedLog, name: str, epoch: int, changelog: TopicPartition) -> None:
         self.log = log
         self.name = name
         self.epoch = epoch
+        self.changelog = changelog
         self._asked: Transaction | None = None
         """What the broker was asked to commit, and has not answered."""
 
-    async def commit(self, records: Sequence[Record], last: Record) -> int:
+    async def commit(self, told: Sequence[Record], rows: Rows) -> int:
         """See `Commits`."""
+        records = [*told, *(Record(*self.changelog, key, value) for key, value in rows)]
         broker, troubles = self.log.broker, self.log.troubles
         try:
             await pause("begin")
             while (transaction := broker.begin(self.name, self.epoch)) is None:
                 await pause("begin")
             after = 0
-            for batch in self._batches(records, last):
+            for batch in self._batches(records):
                 await pause("send")
                 if troubles.strike("batch"):
                     raise Lost("a batch did not arrive")
                 for topic, partition, key, value, headers in batch:
                     place = (topic, partition)
                     offset = broker.append(self.name, self.epoch, transaction, place, key, value, headers)
-                    if batch[-1] is last:
+                    if batch[-1] is records[-1]:
                         after = offset + 1
             self._asked = transaction
             await pause("commit")
@@ -204,10 +206,10 @@ class Writer:
                 return
             self.log.troubles.seen["late commit"] = self.log.troubles.seen.get("late commit", 0) + 1
 
-    def _batches(self, records: Sequence[Record], last: Record) -> list[list[Record]]:
+    def _batches(self, records: Sequence[Record]) -> list[list[Record]]:
         """Records by partition, in their order, cut anywhere; partitions in any order among each other."""
         rng, by_place = self.log.rng, dict[tuple[str, int], list[Record]]()
-        for record in (*records, last):
+        for record in records:
             by_place.setdefault((record.topic, record.partition), []).append(record)
         roads = []
         for batch in by_place.values():

@@ -176,7 +176,7 @@ class Track:
         linked: Touched = {}
         for key in keys:
             if key not in linked:
-                group = reach(key, histories)
+                group = sorted(reach(key, histories))
                 parts = {part for one in group for part in histories[one].parts()}
                 for one in group:
                     linked[one] = sorted({*parts, *self._books(histories[one])}) if self._owns(one) else ()

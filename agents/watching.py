@@ -63,7 +63,9 @@ class Program:
         """Start, and wait until it is ready. Raises OperationError with the last that it said where it does not."""
         with self._log.open("wb") as told:
             command = list(self._command(self.address))
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=told, stderr=told)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True
+            )  # ours to end, not Ctrl-C's
         until = time.monotonic() + START_SECONDS
         while self._process.poll() is None and time.monotonic() < until:
             if found := _LISTENS.search(self._log.read_text(errors="replace")):

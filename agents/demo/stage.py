@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-import time
+import threading
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import click
 
 from agents.client import Client
+from agents.demo.alarms import impatient, sound
 from agents.demo.producers import Company
 from agents.local.engine import Engine
 from agents.published import clock_us
@@ -27,19 +31,24 @@ SECONDS_A_BEAT = 0.5
 def play(listen: str, seed: int, days: int) -> None:
     """Run until Ctrl-C; the data directory is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="flowmetrics-demo-") as directory:
-        configuration = replace(
-            Configuration(), listen=listen, broker=f"local://{directory}", horizon_us=max(60, days + 1) * DAY_US
+        configuration = impatient(
+            replace(
+                Configuration(),
+                listen=listen,
+                broker=f"local://{directory}/data",
+                horizon_us=max(60, days + 1) * DAY_US,
+            )
         )
         engine = Engine(configuration)
         engine.start()
         try:
-            asyncio.run(_play(configuration, engine, Company(seed, clock_us()), days))
+            asyncio.run(_play(configuration, engine, Company(seed, clock_us()), days, Path(directory)))
         finally:
             engine.stop()
-    click.echo("the demo is over; nothing of it is kept", err=True)
+    _say("the demo is over; nothing of it is kept")
 
 
-async def _play(configuration: Configuration, engine: Engine, company: Company, days: int) -> None:
+async def _play(configuration: Configuration, engine: Engine, company: Company, days: int, folder: Path) -> None:
     started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve(configuration, engine, started))
     both: list[asyncio.Future[Any]] = [serving, started]
@@ -48,34 +57,36 @@ async def _play(configuration: Configuration, engine: Engine, company: Company, 
         await serving  # raises why it could not start
         return
     address = started.result()
-    click.echo(f"a simulated company sends its last {days} days to {address} …", err=True)
-    producing = asyncio.create_task(asyncio.to_thread(_produce, company, address, days, _Stop(serving)))
+    _say(f"a simulated company sends its last {days} days to {address} …")
+    over = threading.Event()
+    alarms = partial(sound, configuration, address, folder, over, _say)
+    producing = asyncio.create_task(asyncio.to_thread(_produce, company, address, days, over, alarms))
     try:
         await serving
     finally:
+        over.set()
         with contextlib.suppress(Exception):
             await producing
 
 
-class _Stop:
-    """Whether the stage is being cleared."""
-
-    def __init__(self, serving: asyncio.Task[None]) -> None:
-        self._serving = serving
-
-    def __bool__(self) -> bool:
-        return self._serving.done()
-
-
-def _produce(company: Company, address: str, days: int, stop: _Stop) -> None:
+def _produce(company: Company, address: str, days: int, over: threading.Event, alarms: Callable[[], None]) -> None:
     with Client(f"{address}/events", attempts=3) as client:
         past = company.past(days)
-        while not stop and (batch := list(islice(past, PAST_EVENTS_A_REQUEST))):
+        while not over.is_set() and (batch := list(islice(past, PAST_EVENTS_A_REQUEST))):
             client.post(batch)
-        click.echo(_words(company, address), err=True)
-        while not stop:
-            client.post(company.until(clock_us()))
-            time.sleep(SECONDS_A_BEAT)
+        _say(_words(company, address))
+        listening = threading.Thread(target=alarms, name="alarms")
+        listening.start()
+        try:
+            while not over.wait(SECONDS_A_BEAT):
+                client.post(company.until(clock_us()))
+        finally:
+            over.set()
+            listening.join()
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _words(company: Company, address: str) -> str:

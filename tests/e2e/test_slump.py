@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import shop
 from engine import EngineProcess, until
-from stage import SETTINGS, SLUMPING, during, stage, tell
+from stage import RUNBOOKS, SETTINGS, SLUMPING, during, stage, tell
 
 from agents.published import clock_us
 from flowmetrics.instants import MINUTE_US, SECOND_US
@@ -40,7 +40,7 @@ def test_a_slump_in_flow_time_active_users_and_nps_pages_once_each_and_resolves(
             for page in here.alerts("pager", "firing"):
                 name, value_stream = page["labels"]["alertname"], page["labels"]["value_stream"]
                 assert value_stream == shop.STREAM
-                assert page["annotations"]["runbook_url"].endswith(f"/{name}.md")
+                assert page["annotations"]["runbook_url"] == f"{RUNBOOKS}/{name}.md"
                 assert page["annotations"]["next_step"]
             tell(engine, shop.recovery(clock_us()))
             until(lambda: {*here.names("pager", "resolved")} >= {*PAGES}, "all is well again", PATIENCE_SECONDS)

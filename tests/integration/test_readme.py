@@ -29,6 +29,7 @@ import yaml
 from engine import SERVES, Metrics, until
 
 from flowmetrics.configuration import Configuration
+from flowmetrics.publishing.rules import alerts
 
 ROOT: Final = Path(__file__).parents[2]
 INSTALL_SECONDS: Final = 300.0
@@ -193,6 +194,16 @@ def demo(newcomer: Newcomer, block: Block) -> None:
     assert not (newcomer.place / "flowmetrics-data").exists()
 
 
+def page(newcomer: Newcomer, block: Block) -> None:
+    """What a pager shows: `tests/e2e/test_demo.py` waits until it arrives; here its words are those of the rules."""
+    (alert,) = (alert for alert in alerts(Configuration()) if alert.alert == "NpsScoreDrop")
+    first, next_step, runbook = block.words.splitlines()
+    assert first.startswith(f"{alert.labels['severity'].upper()} {alert.alert}: ")
+    assert first.endswith(alert.annotations["summary"].rpartition("}}")[2])
+    assert next_step == f"  next step  {alert.annotations['next_step']}"
+    assert (newcomer.place / runbook.split()[-1]).is_file()
+
+
 def run(newcomer: Newcomer, block: Block) -> None:
     (newcomer.place / "flowmetrics.yaml").write_text('http: {listen: "127.0.0.1:0"}\nlogging: {format: console}\n')
     told = newcomer.starts(block.words, SERVES.pattern)
@@ -276,6 +287,7 @@ def itself(newcomer: Newcomer, block: Block) -> None:
 STEPS: Final[dict[str, Callable[[Newcomer, Block], None]]] = {
     "git clone ": clone,
     "make demo": demo,
+    "PAGE NpsScoreDrop": page,
     ".venv/bin/flowmetrics run": run,
     "curl -s http://127.0.0.1:8080/events ": tell,
     "curl -s http://127.0.0.1:8080/metrics ": show,

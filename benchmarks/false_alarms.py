@@ -64,7 +64,9 @@ SPAN_MAX: Final = 230 * DAY_US
 FOUND_MAX: Final = 28 * DAY_US
 """Later than that half of the baseline is of the slump itself."""
 DEMO_BEGIN: Final = parse_instant("2026-01-01T00:00:00Z")
-DEMO_DAYS: Final = 130
+DEMO_DAYS: Final = 150
+DEMO_SETTLING: Final = 30 * DAY_US
+"""The simulated company begins with nothing to do; only then are its open items as old as they will be."""
 
 
 class Log(NamedTuple):
@@ -73,6 +75,8 @@ class Log(NamedTuple):
     name: str
     events: Sequence[dict[str, Any]]
     configuration: Configuration
+    settling: int = 0
+    """For how long after its first event it is not looked at."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def public_log(folder: Path, name: str) -> Log:
 def demo_log() -> Log:
     """The simulated company."""
     events = [orjson.loads(line) for line in Company(seed=7, begin=DEMO_BEGIN).past(DEMO_DAYS)]
-    return Log("demo", in_order(events), everyday(Configuration()))
+    return Log("demo", in_order(events), everyday(Configuration()), DEMO_SETTLING)
 
 
 def everyday(configuration: Configuration) -> Configuration:
@@ -160,8 +164,8 @@ def sour(events: Sequence[dict[str, Any]], since: int) -> Iterator[dict[str, Any
 
 
 SLUMPS: Final[Mapping[str, tuple[Callable[[Sequence[dict[str, Any]], int], Iterator[dict[str, Any]]], str]]] = {
-    "slow": (slow, "flow_time request_resolution time_to_value item_age"),
-    "lost": (lost, "flow_velocity requests_resolved flow_load requests_open active_users value_reached"),
+    "slow": (slow, "flow_time request_resolution time_to_value item_age flow_load requests_open"),
+    "lost": (lost, "flow_velocity requests_resolved active_users value_reached"),
     "sour": (sour, "nps enps csat ces"),
 }
 """Slump → how it is put into events, and the KPIs that it moves."""
@@ -283,7 +287,7 @@ def _episodes(alert: Alert, series: Iterable[tuple[str, list[int]]], step: int) 
 # --- the table -----------------------------------------------------------------------------------------------------
 def rows(log: Log) -> Iterator[list[str]]:
     """Of each KPI of a log: what is printed."""
-    begin, end = at_of(log.events[0]), at_of(log.events[-1])
+    begin, end = at_of(log.events[0]) + log.settling, at_of(log.events[-1])
     span = Span(max(begin, end - SPAN_MAX) // STEP_US * STEP_US, end // STEP_US * STEP_US, STEP_US)
     quiet = evaluate(log, log.events, span)
     slump_at = (span.first + (span.last - span.first) * 7 // 10) // DAY_US * DAY_US + 12 * HOUR_US

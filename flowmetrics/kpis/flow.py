@@ -298,6 +298,8 @@ FLOW_KPIS: Final = (
         alert=DriftAlert(
             "Look at the oldest items first; age shows trouble before flow time does.",
             noise=Noise.SPREAD,
+            spread_min=0.1,
+            hold="1d",
             steps=(
                 "List the items of the oldest age in the tool, and ask of each: do it now, or say no.",
                 "Look whether a state that ends work is unmapped, so that done items seem to go on: "

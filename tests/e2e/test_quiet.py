@@ -11,7 +11,7 @@ import shop
 from broker import Broker, can_run
 from engine import EngineProcess, until
 from fleet import SESSION_SECONDS, fleet
-from stage import SETTINGS, Stage, during, stage, tell
+from stage import NAIVE, SETTINGS, Stage, during, stage, tell
 
 from agents.published import clock_us
 from flowmetrics.instants import HOUR_US
@@ -27,12 +27,12 @@ GAP_SECONDS = 8
 
 def nobody_was_notified(here: Stage) -> None:
     told = [(one["receiver"], alert["labels"]["alertname"]) for one in here.told for alert in one["alerts"]]
-    assert [pair for pair in told if pair[0] != "dead-mans-switch"] == []
+    assert [pair for pair in told if pair[0] != "dead-mans-switch" and pair[1] != NAIVE] == []
 
 
-def the_alerts_could_have_fired(here: Stage) -> None:
-    """The faults were seen, and what the alerts read is there again: the silence is not that of a broken rule."""
-    assert here.ask("min_over_time(up[5m]) == 0"), "no scrape failed: nothing was tried"
+def somebody_would_have_been(here: Stage) -> None:
+    """A naive alert paged, so faults were seen and pages arrive; and what ours read is there again."""
+    until(lambda: NAIVE in here.names("pager", "firing"), "the naive alert pages")
     for query in (
         f'flowmetrics:kpi:trusted{{value_stream="{shop.STREAM}"}}',
         f'flowmetrics:kpi:band_high{{kpi="flow_time",value_stream="{shop.STREAM}"}}',
@@ -82,7 +82,7 @@ def test_kills_restarts_gaps_and_new_names_page_nobody(tmp_path: Path, history: 
             live(engine, here, GAP_SECONDS)
             here.watch.aim([engine.url.removeprefix("http://")])
             live(engine, here, QUIET_SECONDS)
-            the_alerts_could_have_fired(here)
+            somebody_would_have_been(here)
             nobody_was_notified(here)
 
 
@@ -101,5 +101,5 @@ def test_rebalances_and_killed_workers_on_kafka_page_nobody(tmp_path: Path, hist
             live(workers.workers[0], here, GAP_SECONDS)
             workers.workers[0].stop()
             live(third, here, QUIET_SECONDS)
-            the_alerts_could_have_fired(here)
+            somebody_would_have_been(here)
             nobody_was_notified(here)

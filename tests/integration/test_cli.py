@@ -30,6 +30,7 @@ Make: TypeAlias = Callable[..., EngineProcess]
 COMMANDS = (
     "demo",
     "run",
+    "top",
     "import",
     "replay",
     "backfill",

@@ -298,7 +298,7 @@ FLOW_KPIS: Final = (
         alert=DriftAlert(
             "Look at the oldest items first; age shows trouble before flow time does.",
             noise=Noise.SPREAD,
-            spread_min=0.1,
+            spread_min=0.15,
             hold="1d",
             steps=(
                 "List the items of the oldest age in the tool, and ask of each: do it now, or say no.",

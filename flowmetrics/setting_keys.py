@@ -267,7 +267,7 @@ KEYS: Final = (
     ),
     Key(
         "memory.hot_entities", ("hot_entities_max",), integer(1, 1_000_000_000 - 1), _RUN,
-        "How many histories are kept in memory; the others wait in the store.",
+        "How many histories are kept in memory, of a KiB each; the others wait in the store.",
     ),
     Key(
         "topics.prefix", ("topics_prefix",), _PREFIX, _RUN,

@@ -109,16 +109,14 @@ SHOWN: Final = b"shown"
 
 
 class StoredHistories:
-    """The histories in a store, as the hot ones read them; `pending` are rows that it does not hold yet."""
+    """The histories in a store, as the hot ones read them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.pending: dict[bytes, bytes | None] = {}
 
     def histories(self, keys: Sequence[str]) -> Iterator[tuple[str, bytes]]:
         rows = [HISTORY + key.encode() for key in keys]
-        for key, row, stored in zip(keys, rows, self._store.get(rows), strict=True):
-            value = self.pending.get(row, stored)
+        for key, value in zip(keys, self._store.get(rows), strict=True):
             if value is not None:
                 yield key, value[_NUMBER.size :]
 
@@ -152,14 +150,10 @@ class Tracking:
         self.counters = EngineCounters(self.position.counters)
         self._opened: list[Opened] = []
         """The batch to come, as far as it was read."""
-        self._settled: Rows = []
-        """The rows of histories that it changed, as far as they were settled."""
         self._whole_bytes = 0
         """The size of its events that are kept whole: they belong elsewhere, must wait, or were refused."""
         self._swept = 0
-        self._batch_max = hot_histories_max
-        self._stored = StoredHistories(store)
-        self.histories = HotHistories(self._stored, hot_histories_max, self.position.epoch)
+        self.histories = HotHistories(StoredHistories(store), hot_histories_max, self.position.epoch)
         self._sent = {key.decode(): _SENT(value) for key, value in store.beginning(LETTER)}
         self._partition = Partition(
             epochs.epochs[self.position.epoch].configuration,
@@ -192,9 +186,6 @@ class Tracking:
             whole += [delivery for _, delivery in opened.rejected]
             self._whole_bytes += sum(len(body) for _, body in whole)
             self._opened.append(opened)
-            if len(self.histories) > self._batch_max:
-                await self._settle()
-                self._stored.pending.update(self._settled)
             await asyncio.sleep(0)
         if events:
             self.position.events = events[-1].offset + 1
@@ -213,22 +204,22 @@ class Tracking:
         letters = [(record.key, record.value) for record in links if record.key and record.value]
         partition.hear((key.decode(), body) for key, body in letters if key != SHOWN)
         self._hear_of_tally(body for key, body in letters if key == SHOWN)
-        await self._settle()
+        rows = await self._settle()
         if links:
             self.position.links = links[-1].offset + 1
         taken = partition.taken()
-        rows, self._settled = self._settled, []
         rows += self._rows(opened, taken)
         await self._commit(rows, [*self._told(opened, taken, complete_until)])
-        self._stored.pending.clear()
 
-    async def _settle(self) -> None:
-        """Find the rows of all histories that changed; from then on they need not be in memory."""
+    async def _settle(self) -> Rows:
+        """The rows of all histories that changed; from then on they need not be in memory."""
+        rows: Rows = []
         told_at = _NUMBER.pack(self.now)
         while keys := self._partition.settle(SLICE):
-            self._settled += [(HISTORY + key.encode(), told_at + body) for key, body in self.histories.rows(keys)]
+            rows += [(HISTORY + key.encode(), told_at + body) for key, body in self.histories.rows(keys)]
             await asyncio.sleep(0)
         self.histories.age()
+        return rows
 
     def _rows(self, opened: Sequence[Opened], taken: Taken) -> Iterator[Row]:
         for key in sorted({letter.key for letter in taken.letters}):

@@ -14,15 +14,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
-from urllib.parse import urlencode
+from typing import Any, Final
 
 import pytest
-import urllib3
 from broker import Broker, free_port
 from engine import done, event, until
 from fleet import SESSION_SECONDS, Worker
-from integration.test_prometheus import Prometheus, prometheus
+from scraping import Prometheus, prometheus
 
 SECONDS: Final = 180.0
 SCRAPE_SECONDS: Final = 1.0
@@ -73,23 +71,19 @@ def showing(several: list[Worker]) -> Worker:
 
 def over_time(scraper: Prometheus, expression: str, begin: float, end: float) -> dict[str, list[tuple[float, float]]]:
     """(time, value) of each series of an expression at every second, by its labels."""
-    asked = urlencode({"query": expression, "start": begin, "end": end, "step": 1})
-    return _matrix(scraper, f"query_range?{asked}")
+    return _matrix(scraper.ask("query_range", query=expression, start=begin, end=end, step=1))
 
 
 def scraped(scraper: Prometheus, begin: float, end: float) -> dict[str, list[tuple[float, float]]]:
     """(time, value) of each sample as it was scraped, by the labels of its series, the worker among them."""
     seconds = math.ceil(end - begin)
-    asked = urlencode({"query": f'{{__name__=~"{CONSTANT}"}}[{seconds}s]', "time": end})
-    return _matrix(scraper, f"query?{asked}")
+    return _matrix(scraper.ask("query", query=f'{{__name__=~"{CONSTANT}"}}[{seconds}s]', time=end))
 
 
-def _matrix(scraper: Prometheus, path: str) -> dict[str, list[tuple[float, float]]]:
-    told = urllib3.request("GET", f"{scraper._url}/api/v1/{path}", retries=False).json()
-    assert told["status"] == "success", told
+def _matrix(told: Any) -> dict[str, list[tuple[float, float]]]:
     return {
         json.dumps(one["metric"], sort_keys=True): [(float(at), float(value)) for at, value in one["values"]]
-        for one in told["data"]["result"]
+        for one in told["result"]
     }
 
 

@@ -118,6 +118,26 @@ def file(worker: EngineProcess, *events: Event | bytes) -> Path:
     return path
 
 
+def test_the_events_topic_has_the_same_past_as_the_files_in_it(make: Make) -> None:
+    worker = make()
+    told = [
+        event(kind, ago=3600.0 * hours, **data)
+        for hours in range(1, 60)
+        for kind, data in (
+            ("item", {"item": f"A-{hours % 7}", "value_stream": "shop", "state": ("Doing", "Done")[hours % 2]}),
+            ("activity", {"customer": f"c{hours % 5}", "value_stream": "shop", "feature": "search"}),
+        )
+    ]
+    path = file(worker, *told)
+    worker.run("import", path).well()
+    span = ("--from", told[-1]["time"], "--to", told[0]["time"], "--step", "1h", "--openmetrics")
+    worker.run("backfill", *span, worker.directory / "topic.txt").well()
+    worker.run("backfill", path, *span, worker.directory / "files.txt").well()
+    written = [(worker.directory / name).read_bytes() for name in ("topic.txt", "files.txt")]
+    assert written[0] == written[1]
+    assert written[0].count(b"flowmetrics_engine_ready 1.0") > 50
+
+
 def shown(engine: EngineProcess) -> dict[str, float]:
     """The KPI series on a page."""
     rows = (line.rsplit(" ", 1) for line in engine.get("/metrics").text.splitlines() if not line.startswith("#"))

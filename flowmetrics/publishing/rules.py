@@ -10,11 +10,15 @@ from flowmetrics.publishing.rules_drift import drift_group
 from flowmetrics.publishing.rules_engine import engine_groups
 from flowmetrics.publishing.rules_form import Alert, RuleGroup, rule_file
 from flowmetrics.publishing.rules_recording import recording_groups
+from flowmetrics.publishing.rules_tests_alerts import alert_case
+from flowmetrics.publishing.rules_tests_form import test_file
+from flowmetrics.publishing.rules_tests_kpis import kpi_case
 from flowmetrics.publishing.runbooks import RUNBOOKS, runbooks
 
+TESTS: Final = "deploy/prometheus/tests"
 RULES: Final = "deploy/prometheus/rules"
 
-FOLDERS: Final = (RULES, RUNBOOKS)
+FOLDERS: Final = (RULES, TESTS, RUNBOOKS)
 """Folders that hold nothing else."""
 
 
@@ -39,5 +43,18 @@ def documents(configuration: Configuration) -> Mapping[str, str]:
         f"{RULES}/flowmetrics-recording.yaml": rule_file(levels(configuration)),
         f"{RULES}/flowmetrics-kpis.yaml": rule_file([drift_group(configuration)]),
         f"{RULES}/flowmetrics-engine.yaml": rule_file(engine_groups(configuration)),
+        **_tests(configuration),
         **runbooks(alerts(configuration), configuration),
+    }
+
+
+def _tests(configuration: Configuration) -> Mapping[str, str]:
+    recorded, kpis = levels(configuration), drift_group(configuration)
+    files = {
+        "recording": (["recording", "kpis"], (*recorded, kpis), kpi_case(configuration)),
+        "kpis": (["kpis"], (kpis,), alert_case(configuration)),
+    }
+    return {
+        f"{TESTS}/flowmetrics-{name}.yaml": test_file([f"flowmetrics-{n}.yaml" for n in rules], of, case)
+        for name, (rules, of, case) in files.items()
     }

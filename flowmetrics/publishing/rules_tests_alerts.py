@@ -1,0 +1,136 @@
+"""The unit tests of what happens around an alert: how long it is held, what a gap changes, and when it is over.
+
+They begin with the recorded series that alerts read, so that minutes can be tried in seconds:
+
+    begin    MOVED          hold            BACK           hold
+    ├─ usual ──┤─ beyond ─────┼─── fires ─────┤── usual ─────┼─ over
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from flowmetrics.configuration import Configuration
+from flowmetrics.instants import duration_us
+from flowmetrics.publishing.rules_cells import Burning, Watched, burning, watched
+from flowmetrics.publishing.rules_drift import FAST_BURN, SLOW_BURN, drift_group
+from flowmetrics.publishing.rules_form import Alert
+from flowmetrics.publishing.rules_recording import BRIDGED
+from flowmetrics.publishing.rules_tests_form import Case, Firing, Labels, Line, Stretch, earlier, later
+
+EVERY: Final = "10m"
+MOVED: Final = "2h"
+FIRING: Final = "5h"
+"""So long the change lasts once the alert fires."""
+
+_GAP: Final = earlier(BRIDGED, EVERY)
+"""So much may be missing while an alert is pending: the longest that is bridged."""
+_LONG_GAP: Final = "150m"
+"""So much may be missing while it fires."""
+_BEYOND: Final = 1.0000001
+
+
+def alert_case(configuration: Configuration) -> Case:
+    """All alerts of KPIs, minute by minute."""
+    rules = [rule for rule in drift_group(configuration).rules if isinstance(rule, Alert)]
+    by_name = {rule.alert: rule for rule in rules}
+    lines: list[Line] = []
+    moments: dict[str, list[Firing]] = {}
+    for hold in {rule.hold for rule in rules}:
+        for moment in _moments(hold):
+            moments[moment] = []
+    end = later(max(moments, key=duration_us), EVERY)
+    for each in watched(configuration):
+        rule = by_name[each.name]
+        for name in ("at", "beyond", "gap", "vanished"):
+            labels = _labels(each, name)
+            lines += _lines(each, name, labels, rule.hold)
+            _note(moments, rule, name, labels)
+    for expected in burning(configuration):
+        page, ticket = [rule for rule in rules if rule.alert == expected.name]
+        for name, burns, fires in _burns(expected):
+            labels = {"kpi": expected.kpi.name, "value_stream": name, **expected.cells}
+            lines += _burn_lines(burns, labels, page.hold)
+            for rule, window, wanted in ((page, expected.middle, "page"), (ticket, expected.long, "ticket")):
+                if wanted in fires:
+                    _note(moments, rule, "beyond", {**labels, "window": window})
+    ordered = sorted(moments, key=duration_us)
+    return Case(
+        "every alert begins and ends",
+        EVERY,
+        end,
+        lines,
+        'alert_class="kpi"',
+        {moment: moments[moment] for moment in ordered},
+    )
+
+
+def _moments(hold: str) -> list[str]:
+    begin, back = later(MOVED, hold), later(MOVED, hold, FIRING)
+    return [
+        earlier(begin, EVERY),
+        begin,
+        later(begin, "1h", _LONG_GAP),
+        earlier(later(back, hold), EVERY),
+        later(back, hold),
+        later(back, hold, BRIDGED, "20m"),
+    ]
+
+
+def _note(moments: Mapping[str, list[Firing]], rule: Alert, name: str, labels: Labels) -> None:
+    """Where a stream fires. What vanished is over later, by what is bridged."""
+    if name == "at":
+        return
+    begin, back = later(MOVED, rule.hold), later(MOVED, rule.hold, FIRING)
+    over = later(back, rule.keep, *([BRIDGED] if name == "vanished" else []))
+    for moment, firing in moments.items():
+        if duration_us(begin) <= duration_us(moment) < duration_us(over):
+            firing.append(Firing(rule, labels))
+
+
+def _labels(each: Watched, name: str) -> dict[str, str]:
+    own = {label: each.cells.get(label, f"some {label}") for label in each.kpi.labels}
+    return {"kpi": each.kpi.name, "value_stream": name, **own}
+
+
+def _lines(each: Watched, name: str, labels: Labels, hold: str) -> Iterator[Line]:
+    """A value and its band; while it is usual the value is at the band, which is not beyond it."""
+    band, side = 100.0, "high" if each.rises else "low"
+    moved = band if name == "at" else band * _BEYOND if each.rises else band / _BEYOND
+    back = later(MOVED, hold, FIRING)
+    values = [Stretch("0s", band), Stretch(MOVED, moved)]
+    if name == "gap":
+        values += _silence(moved, later(MOVED, EVERY), _GAP) + _silence(moved, later(MOVED, hold, "1h"), _LONG_GAP)
+    values.append(Stretch(back, None if name == "vanished" else band))
+    yield Line("flowmetrics:kpi:trusted", labels, values)
+    bands = [Stretch(each.begin, None if each.value is None else band) for each in values]
+    yield Line(f"flowmetrics:kpi:band_{side}", labels, bands)
+
+
+def _silence(value: float, begin: str, duration: str) -> list[Stretch]:
+    return [Stretch(begin, None), Stretch(later(begin, duration), value)]
+
+
+def _burns(each: Burning) -> Iterator[tuple[str, Mapping[str, float], Sequence[str]]]:
+    """Name, burn by window, and the severities that fire."""
+    windows = (each.short, each.middle, each.long)
+    told: Sequence[tuple[str, tuple[float, float, float], Sequence[str]]] = (
+        ("fast", (FAST_BURN * _BEYOND, FAST_BURN * _BEYOND, 0.0), ["page"]),
+        ("fast but not for long", (9.0, FAST_BURN, 0.0), []),
+        ("fast but over", (FAST_BURN, 9.0, 0.0), []),
+        ("slow", (0.0, SLOW_BURN * _BEYOND, SLOW_BURN * _BEYOND), ["ticket"]),
+        ("slow but not for long", (0.0, 9.0, SLOW_BURN), []),
+        ("slow but over", (9.0, SLOW_BURN, 9.0), []),
+        ("all", (9.0, 9.0, 9.0), ["page", "ticket"]),
+    )
+    for name, burns, fires in told:
+        if len(set(windows)) == len(windows) or len(set(burns)) == 1:
+            yield name, dict(zip(windows, burns, strict=True)), fires
+
+
+def _burn_lines(burns: Mapping[str, float], labels: Labels, hold: str) -> Iterator[Line]:
+    back = later(MOVED, hold, FIRING)
+    for window, burn in burns.items():
+        stretches = [Stretch("0s", 0.0), Stretch(MOVED, burn), Stretch(back, 0.0)]
+        yield Line("flowmetrics:kpi:burn", {**labels, "window": window}, stretches)

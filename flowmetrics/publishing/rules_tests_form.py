@@ -1,0 +1,135 @@
+"""What a unit test of promtool is: lines of samples in, and which alerts fire when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from flowmetrics.instants import SECOND_US, duration_text, duration_us
+from flowmetrics.publishing.rules_cells import matchers
+from flowmetrics.publishing.rules_form import Alert, RuleGroup, yaml_text
+
+Labels: TypeAlias = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Samples from `begin` on, up to the next stretch: a value that grows by `step` with each, or None for none."""
+
+    begin: str
+    value: float | None
+    step: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A series with its samples. Before the first stretch there are none."""
+
+    metric: str
+    labels: Labels
+    stretches: Sequence[Stretch]
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """An alert that fires at a moment, with the labels that it has besides those of its rule."""
+
+    rule: Alert
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run of all rules over some lines; `every` is the time between two evaluations, as between two samples.
+
+    `moments` says what fires at which time since the begin, of the alerts that `watched` matches; nothing else may.
+    """
+
+    name: str
+    every: str
+    end: str
+    lines: Sequence[Line]
+    watched: str
+    moments: Mapping[str, Sequence[Firing]]
+
+    def plain(self) -> dict[str, Any]:
+        """The test as promtool reads it."""
+        return {
+            "name": self.name,
+            "interval": self.every,
+            "input_series": [
+                {"series": series(line.metric, line.labels), "values": self._values(line)} for line in self.lines
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": f'ALERTS{{alertstate="firing",{self.watched}}}',
+                    "eval_time": moment,
+                    "exp_samples": [{"labels": labels, "value": 1} for labels in _shown(firing)],
+                }
+                for moment, firing in self.moments.items()
+            ],
+        }
+
+    def _values(self, line: Line) -> str:
+        """Samples in promtool's notation; `a+bxn` are n + 1 of them."""
+        width, ends = _seconds(self.every), [_seconds(each.begin) for each in line.stretches[1:]]
+        texts = []
+        begin = _seconds(line.stretches[0].begin)
+        if begin:
+            texts.append(f"_x{begin // width}")
+        for stretch, end in zip(line.stretches, [*ends, _seconds(self.end) + width], strict=True):
+            number = (end - _seconds(stretch.begin)) // width
+            if stretch.value is None:
+                texts.append(f"_x{number}")
+            else:
+                texts.append(f"{_number(stretch.value)}{stretch.step:+.12g}x{number - 1}")
+        return " ".join(texts)
+
+
+def test_file(rule_files: Sequence[str], groups: Iterable[RuleGroup], *cases: Case) -> str:
+    """A file of tests that are evaluated as often.
+
+    Groups are evaluated in the order in which they are given, or an alert could be asked before what it reads.
+    """
+    return yaml_text(
+        {
+            "rule_files": [f"../rules/{name}" for name in rule_files],
+            "evaluation_interval": cases[0].every,
+            "group_eval_order": [group.name for group in groups],
+            "tests": [case.plain() for case in cases],
+        }
+    )
+
+
+def series(metric: str, labels: Labels) -> str:
+    """A series as PromQL writes it."""
+    return f"{metric}{{{matchers(labels)}}}"
+
+
+def later(moment: str, *durations: str) -> str:
+    """A moment some durations later."""
+    return duration_text(sum(duration_us(each) for each in (moment, *durations)))
+
+
+def earlier(moment: str, duration: str) -> str:
+    """A moment a duration earlier."""
+    return duration_text(duration_us(moment) - duration_us(duration))
+
+
+def _shown(firing: Iterable[Firing]) -> list[str]:
+    return sorted(
+        series(
+            "ALERTS",
+            dict(sorted({"alertname": f.rule.alert, "alertstate": "firing", **f.rule.labels, **f.labels}.items())),
+        )
+        for f in firing
+    )
+
+
+def _number(value: float) -> str:
+    return repr(float(value))
+
+
+def _seconds(text: str) -> int:
+    return duration_us(text) // SECOND_US

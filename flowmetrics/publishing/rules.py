@@ -11,6 +11,8 @@ from flowmetrics.publishing.rules_engine import engine_groups
 from flowmetrics.publishing.rules_form import Alert, RuleGroup, rule_file
 from flowmetrics.publishing.rules_recording import recording_groups
 from flowmetrics.publishing.rules_tests_alerts import alert_case
+from flowmetrics.publishing.rules_tests_burns import burn_cases
+from flowmetrics.publishing.rules_tests_engine import engine_cases, week_case
 from flowmetrics.publishing.rules_tests_form import test_file
 from flowmetrics.publishing.rules_tests_kpis import kpi_case
 from flowmetrics.publishing.runbooks import RUNBOOKS, runbooks
@@ -49,12 +51,14 @@ def documents(configuration: Configuration) -> Mapping[str, str]:
 
 
 def _tests(configuration: Configuration) -> Mapping[str, str]:
-    recorded, kpis = levels(configuration), drift_group(configuration)
+    recorded, kpis, engine = levels(configuration), drift_group(configuration), engine_groups(configuration)
     files = {
-        "recording": (["recording", "kpis"], (*recorded, kpis), kpi_case(configuration)),
-        "kpis": (["kpis"], (kpis,), alert_case(configuration)),
+        "recording": (["recording", "kpis"], (*recorded, kpis), [kpi_case(configuration), *burn_cases(configuration)]),
+        "kpis": (["kpis"], (kpis,), [alert_case(configuration)]),
+        "engine": (["engine"], engine, engine_cases(configuration)),
+        "engine-weeks": (["engine"], engine, [week_case(configuration)]),
     }
     return {
-        f"{TESTS}/flowmetrics-{name}.yaml": test_file([f"flowmetrics-{n}.yaml" for n in rules], of, case)
-        for name, (rules, of, case) in files.items()
+        f"{TESTS}/flowmetrics-{name}.yaml": test_file([f"flowmetrics-{n}.yaml" for n in rules], of, *cases)
+        for name, (rules, of, cases) in files.items()
     }

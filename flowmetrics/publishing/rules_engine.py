@@ -27,7 +27,7 @@ LATE_SECONDS: Final = 3600
 LAG_EVENTS_MIN: Final = 10
 
 _DIP: Final = "10m"
-_BURNS: Final = (
+BURNS: Final = (
     (Severity.PAGE, "15m", ((14.4, "1h", "5m"), (6, "6h", "30m"))),
     (Severity.TICKET, "1h", ((3, "1d", "2h"), (1, "3d", "6h"))),
 )
@@ -69,8 +69,8 @@ def _sums() -> list[Recording]:
 def _growths() -> list[Recording]:
     windows = {
         "source:accepted": ("1h", "1d"),
-        "engine:accepted": _burn_windows(),
-        "engine:rejected": _burn_windows(),
+        "engine:accepted": burn_windows(),
+        "engine:rejected": burn_windows(),
         "engine:overflow": ("1h",),
     }
     return [
@@ -83,8 +83,9 @@ def _growths() -> list[Recording]:
     ]
 
 
-def _burn_windows() -> list[str]:
-    return list(dict.fromkeys(window for *_, pairs in _BURNS for _, long, short in pairs for window in (long, short)))
+def burn_windows() -> list[str]:
+    """Every window over which refused events are counted."""
+    return list(dict.fromkeys(window for *_, pairs in BURNS for _, long, short in pairs for window in (long, short)))
 
 
 def _reject_burns() -> list[Recording]:
@@ -95,7 +96,7 @@ def _reject_burns() -> list[Recording]:
             f"/ (flowmetrics:engine:accepted_growth{window} + flowmetrics:engine:rejected_growth{window})\n"
             f"/ {REJECTS_BUDGET}",
         )
-        for window in _burn_windows()
+        for window in burn_windows()
     ]
 
 
@@ -194,7 +195,7 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
                     "`bad_signature` and 401 from a stranger is no lost event; find out who it is.",
                 ),
             )
-            for severity, hold, pairs in _BURNS
+            for severity, hold, pairs in BURNS
         ),
         _Engine(
             "FlowmetricsLateEvents",

@@ -16,18 +16,20 @@ from flowmetrics.instants import duration_us
 from flowmetrics.publishing.rules_cells import Burning, Watched, burning, watched
 from flowmetrics.publishing.rules_drift import FAST_BURN, SLOW_BURN, drift_group
 from flowmetrics.publishing.rules_form import Alert
-from flowmetrics.publishing.rules_recording import BRIDGED
-from flowmetrics.publishing.rules_tests_form import Case, Firing, Labels, Line, Stretch, earlier, later
+from flowmetrics.publishing.rules_tests_form import Case, Firing, Labels, Line, Stretch, earlier, later, seen
 
-EVERY: Final = "10m"
+EVERY: Final = "8m"
+"""No range of the rules is a multiple of it, or versions of Prometheus would differ in what lies on its edge."""
 MOVED: Final = "2h"
-FIRING: Final = "5h"
+FIRING: Final = "288m"
 """So long the change lasts once the alert fires."""
 
-_GAP: Final = earlier(BRIDGED, EVERY)
+_GAP: Final = "56m"
 """So much may be missing while an alert is pending: the longest that is bridged."""
-_LONG_GAP: Final = "150m"
-"""So much may be missing while it fires."""
+_LONG_GAP: Final = "152m"
+"""So much may be missing while it fires, because it is kept as well."""
+_OVER: Final = "80m"
+"""So much later what vanished is over: it is known for an hour more."""
 _BEYOND: Final = 1.0000001
 
 
@@ -67,23 +69,24 @@ def alert_case(configuration: Configuration) -> Case:
 
 
 def _moments(hold: str) -> list[str]:
-    begin, back = later(MOVED, hold), later(MOVED, hold, FIRING)
-    return [
-        earlier(begin, EVERY),
-        begin,
-        later(begin, "1h", _LONG_GAP),
-        earlier(later(back, hold), EVERY),
-        later(back, hold),
-        later(back, hold, BRIDGED, "20m"),
-    ]
+    begin, back, over = _edges(hold)
+    return [earlier(begin, EVERY), begin, earlier(back, EVERY), earlier(over, EVERY), over, later(over, _OVER)]
+
+
+def _edges(hold: str) -> tuple[str, str, str]:
+    """When it begins to fire, when the change is taken back, and when it is over."""
+    begin = later(MOVED, seen(hold, EVERY))
+    back = later(begin, FIRING)
+    return begin, back, later(back, seen(hold, EVERY))
 
 
 def _note(moments: Mapping[str, list[Firing]], rule: Alert, name: str, labels: Labels) -> None:
     """Where a stream fires. What vanished is over later, by what is bridged."""
     if name == "at":
         return
-    begin, back = later(MOVED, rule.hold), later(MOVED, rule.hold, FIRING)
-    over = later(back, rule.keep, *([BRIDGED] if name == "vanished" else []))
+    begin, _, over = _edges(rule.hold)
+    if name == "vanished":
+        over = later(over, _OVER)
     for moment, firing in moments.items():
         if duration_us(begin) <= duration_us(moment) < duration_us(over):
             firing.append(Firing(rule, labels))
@@ -98,10 +101,10 @@ def _lines(each: Watched, name: str, labels: Labels, hold: str) -> Iterator[Line
     """A value and its band; while it is usual the value is at the band, which is not beyond it."""
     band, side = 100.0, "high" if each.rises else "low"
     moved = band if name == "at" else band * _BEYOND if each.rises else band / _BEYOND
-    back = later(MOVED, hold, FIRING)
+    begin, back, _ = _edges(hold)
     values = [Stretch("0s", band), Stretch(MOVED, moved)]
     if name == "gap":
-        values += _silence(moved, later(MOVED, EVERY), _GAP) + _silence(moved, later(MOVED, hold, "1h"), _LONG_GAP)
+        values += _silence(moved, later(MOVED, EVERY), _GAP) + _silence(moved, later(begin, "64m"), _LONG_GAP)
     values.append(Stretch(back, None if name == "vanished" else band))
     yield Line("flowmetrics:kpi:trusted", labels, values)
     bands = [Stretch(each.begin, None if each.value is None else band) for each in values]
@@ -130,7 +133,7 @@ def _burns(each: Burning) -> Iterator[tuple[str, Mapping[str, float], Sequence[s
 
 
 def _burn_lines(burns: Mapping[str, float], labels: Labels, hold: str) -> Iterator[Line]:
-    back = later(MOVED, hold, FIRING)
+    _, back, _ = _edges(hold)
     for window, burn in burns.items():
         stretches = [Stretch("0s", 0.0), Stretch(MOVED, burn), Stretch(back, 0.0)]
         yield Line("flowmetrics:kpi:burn", {**labels, "window": window}, stretches)

@@ -40,6 +40,15 @@ class Firing:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """A query at a moment, and the values that it gives, by series."""
+
+    expr: str
+    at: str
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One run of all rules over some lines; `every` is the time between two evaluations, as between two samples.
 
@@ -52,6 +61,7 @@ class Case:
     lines: Sequence[Line]
     watched: str
     moments: Mapping[str, Sequence[Firing]]
+    values: Sequence[Asked] = ()
 
     def plain(self) -> dict[str, Any]:
         """The test as promtool reads it."""
@@ -68,6 +78,14 @@ class Case:
                     "exp_samples": [{"labels": labels, "value": 1} for labels in _shown(firing)],
                 }
                 for moment, firing in self.moments.items()
+            ]
+            + [
+                {
+                    "expr": asked.expr,
+                    "eval_time": asked.at,
+                    "exp_samples": [{"labels": name, "value": value} for name, value in sorted(asked.values.items())],
+                }
+                for asked in self.values
             ],
         }
 
@@ -115,6 +133,12 @@ def later(moment: str, *durations: str) -> str:
 def earlier(moment: str, duration: str) -> str:
     """A moment a duration earlier."""
     return duration_text(duration_us(moment) - duration_us(duration))
+
+
+def seen(hold: str, every: str) -> str:
+    """After how long evaluations that are so far from each other see that something was held."""
+    every_us = duration_us(every)
+    return duration_text(-(-duration_us(hold) // every_us) * every_us)
 
 
 def _shown(firing: Iterable[Firing]) -> list[str]:

@@ -22,10 +22,8 @@ from flowmetrics.publishing.rules_cells import Watched, watched, windows
 from flowmetrics.publishing.rules_drift import drift_group
 from flowmetrics.publishing.rules_form import Alert
 from flowmetrics.publishing.rules_recording import WORKER
-from flowmetrics.publishing.rules_tests_form import Case, Firing, Labels, Line, Stretch, earlier, later
+from flowmetrics.publishing.rules_tests_form import Case, Firing, Labels, Line, Stretch, earlier, later, seen
 
-EVERY: Final = "6h"
-"""Coarse, so that five weeks take seconds; the minutes around an alert are tried by `alert_case`."""
 MOVED: Final = "36d"
 CLUSTER: Final = {"cluster": "eu"}
 """A label of the whole target: every series and every alert keeps it."""
@@ -62,46 +60,56 @@ class Stream:
     """Labels other than those that the alert reads."""
 
 
+def every(configuration: Configuration) -> str:
+    """How often is evaluated: seldom, so that five weeks take seconds, but a window ago something must be known.
+
+    The minutes around an alert are tried by `alert_case`.
+    """
+    half_day_us = duration_us("12h")
+    return "12h" if all(us % half_day_us == 0 for us in configuration.windows_us) else "2h"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How often is evaluated, and when everything moves back and ends."""
+
+    every: str
+    back: str
+    end: str
+
+
 def kpi_case(configuration: Configuration) -> Case:
     """All drift alerts, from the series of the engine to what fires."""
     rules = {rule.alert: rule for rule in drift_group(configuration).rules if isinstance(rule, Alert)}
     told = [(each, rules[each.name], list(_streams(each, configuration))) for each in watched(configuration)]
-    lasting = later(max((_seen(rule.hold) for _, rule, _ in told), key=duration_us), EVERY)
-    back = later(MOVED, lasting)
-    end = later(back, lasting)
-    lines = [line for each, _, streams in told for stream in streams for line in _lines(each, stream, back, end)]
-    moments = {
-        moment
-        for hold in {rule.hold for _, rule, _ in told}
-        for begin in (MOVED, back)
-        for moment in (earlier(later(begin, _seen(hold)), EVERY), later(begin, _seen(hold)))
+    step = every(configuration)
+    lasting = later(max((seen(rule.hold, step) for _, rule, _ in told), key=duration_us), step)
+    times = Times(step, later(MOVED, lasting), later(MOVED, lasting, lasting))
+    lines = [line for each, _, streams in told for stream in streams for line in _lines(each, stream, times)]
+    edges = {
+        later(begin, seen(hold, step)) for hold in {rule.hold for _, rule, _ in told} for begin in (MOVED, times.back)
     }
+    moments = edges | {earlier(edge, step) for edge in edges}
     return Case(
         "every KPI moves in every way",
-        EVERY,
-        end,
-        [*_engines(back), *lines],
+        step,
+        times.end,
+        [*_engines(times), *lines],
         'alertname=~".+Drift|.+ScoreDrop"',
         {
             moment: [
                 Firing(rule, {"kpi": each.kpi.name, **_stream_labels(each, stream), **CLUSTER})
                 for each, rule, streams in told
                 for stream in streams
-                if stream.fires and _fires_at(rule, back, moment)
+                if stream.fires and _fires_at(rule, times, moment)
             ]
             for moment in sorted(moments, key=duration_us)
         },
     )
 
 
-def _seen(hold: str) -> str:
-    """After how long an evaluation sees that something was held."""
-    every_us = duration_us(EVERY)
-    return duration_text(-(-duration_us(hold) // every_us) * every_us)
-
-
-def _fires_at(rule: Alert, back: str, moment: str) -> bool:
-    begin, end = later(MOVED, _seen(rule.hold)), later(back, _seen(rule.keep))
+def _fires_at(rule: Alert, times: Times, moment: str) -> bool:
+    begin, end = later(MOVED, seen(rule.hold, times.every)), later(times.back, seen(rule.keep, times.every))
     return duration_us(begin) <= duration_us(moment) < duration_us(end)
 
 
@@ -110,11 +118,13 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
     yield from _pair(each, "minimum", (base,) * 4, 0.0, 0.0)
     _, beyond = _pair(each, "", (base,) * 4, 0.0, 0.0)
     yield replace(beyond, name="better", now=2 * base - beyond.now, fires=False)
-    yield replace(beyond, name="renamed", workers=(("0s", "a"), ("20d", "b"), (later(MOVED, EVERY), "c")))
+    yield replace(
+        beyond, name="renamed", workers=(("0s", "a"), ("20d", "b"), (later(MOVED, every(configuration)), "c"))
+    )
     yield replace(beyond, name="restarted", workers=(("0s", RESTARTS),), fires=False)
     yield replace(beyond, name="three weeks", begin=_weeks_behind(each, 3))
     yield replace(beyond, name="two weeks", begin=_weeks_behind(each, 2), fires=False)
-    if duration_us(_window(each)) >= 2 * duration_us(EVERY):
+    if duration_us(_window(each)) >= duration_us("1d"):
         yield replace(beyond, name="window not covered", begin=_uncovered(each), fires=False)
     yield replace(beyond, name="hole a window ago", silent=(_hole(each),))
     eighth = base / 8
@@ -190,9 +200,9 @@ def _uncovered(each: Watched) -> str:
 
 
 def _hole(each: Watched) -> tuple[str, str]:
-    """A day around a window before the move, less what was known a day before that."""
+    """The day before which the window began; what was known a day before that counts instead."""
     middle = earlier(MOVED, _window(each))
-    return earlier(middle, "6h"), later(middle, "18h")
+    return middle, later(middle, "1d")
 
 
 def _stream_labels(each: Watched, stream: Stream) -> dict[str, str]:
@@ -200,10 +210,10 @@ def _stream_labels(each: Watched, stream: Stream) -> dict[str, str]:
     return {"value_stream": stream.name, **{label: known.get(label, f"some {label}") for label in each.kpi.labels}}
 
 
-def _engines(back: str) -> list[Line]:
+def _engines(times: Times) -> list[Line]:
     """Whether each worker is ready; one restarts when everything moves, and another job has a worker of its name."""
     always = (Stretch("0s", 1.0),)
-    restarting = (Stretch("0s", 1.0), Stretch(MOVED, 0.0), Stretch(back, 1.0))
+    restarting = (Stretch("0s", 1.0), Stretch(MOVED, 0.0), Stretch(times.back, 1.0))
     namesake = {**worker(RESTARTS), "job": "another"}
     return [
         *(Line("flowmetrics_engine_ready", worker(name), always) for name in "abc"),
@@ -212,10 +222,10 @@ def _engines(back: str) -> list[Line]:
     ]
 
 
-def _lines(each: Watched, stream: Stream, back: str, end: str) -> Iterator[Line]:
+def _lines(each: Watched, stream: Stream, times: Times) -> Iterator[Line]:
     """The five series of the uniform layer, of each worker in turn."""
     counted, floor = each.counted, each.kpi.samples_min
-    values = _history(stream, back)
+    values = _history(stream, times.back)
     metrics: dict[str, list[tuple[str, float | None]]] = {"value": values}
     if stream.far is not None and stream.near is not None:
         offsets = [(begin, stream.near if begin == MOVED else stream.far) for begin, _ in values]
@@ -232,11 +242,11 @@ def _lines(each: Watched, stream: Stream, back: str, end: str) -> Iterator[Line]
         metrics["samples"] = [(begin, float(floor if full else floor - 1)) for begin, full in enough]
         metrics["sufficient"] = [(begin, float(full)) for begin, full in enough]
     labels = {"kpi": each.kpi.name, **_stream_labels(each, stream)}
-    for (begin, name), until in zip(stream.workers, [*(b for b, _ in stream.workers[1:]), end], strict=True):
-        silent = [*stream.silent, ("0s", max(stream.begin, begin, key=duration_us))]
-        silent += [] if until == end else [(until, later(end, EVERY))]
+    over = later(times.end, times.every)
+    for (begin, name), until in zip(stream.workers, [*(b for b, _ in stream.workers[1:]), over], strict=True):
+        silent = [*stream.silent, ("0s", max(stream.begin, begin, key=duration_us)), (until, over)]
         for metric, stretches in metrics.items():
-            told = _silenced(stretches, silent, later(end, EVERY))
+            told = _silenced(stretches, silent, over)
             yield Line(f"flowmetrics_kpi_{metric}", {**labels, **worker(name)}, told)
 
 

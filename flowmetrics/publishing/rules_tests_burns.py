@@ -1,0 +1,65 @@
+"""The unit tests of burning budgets, from the shares that the engine shows to what fires."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from flowmetrics.configuration import Configuration
+from flowmetrics.publishing.rules_cells import Burning, burning
+from flowmetrics.publishing.rules_drift import FAST_BURN, SLOW_BURN, drift_group
+from flowmetrics.publishing.rules_form import Alert
+from flowmetrics.publishing.rules_tests_form import Case, Firing, Line, Stretch, later
+from flowmetrics.publishing.rules_tests_kpis import CLUSTER, MOVED, every, worker
+
+_NEAR: Final = 0.0001
+"""How near to its limit a burn is tried: shares are no binary fractions."""
+
+
+def burn_cases(configuration: Configuration) -> list[Case]:
+    """The one test of all expectations; none where none is configured."""
+    lines, firing = list[Line](), list[Firing]()
+    for each in burning(configuration):
+        rules = [r for r in drift_group(configuration).rules if isinstance(r, Alert) and r.alert == each.name]
+        for name, burns, number, fires in _tried(each):
+            for window, burn in burns.items():
+                labels = {"kpi": each.kpi.name, "value_stream": name, **each.cells, "window": window}
+                lines += _lines(labels, 1 - each.budget * burn, number, each)
+            for rule, long in zip(rules, (each.middle, each.long), strict=True):
+                if rule.labels["severity"] in fires:
+                    labels = {"kpi": each.kpi.name, "value_stream": name, **each.cells, "window": long}
+                    firing.append(Firing(rule, {**labels, **CLUSTER}))
+    ready = Line("flowmetrics_engine_ready", worker("a"), [Stretch("0s", 1.0)])
+    step = every(configuration)
+    fired = later(MOVED, "12h")
+    moments = {MOVED: [], fired: firing}
+    told = Case("budgets burn", step, fired, [ready, *lines], 'alertname=~".+BudgetBurn"', moments)
+    return [told] if lines else []
+
+
+def _tried(each: Burning) -> Iterator[tuple[str, Mapping[str, float], int, str]]:
+    """Name, burn by window, samples, and the severity that fires."""
+    fast, slow, enough = FAST_BURN + _NEAR, SLOW_BURN + _NEAR, each.kpi.samples_min
+    named: dict[str, tuple[tuple[float, float, float], int, str]] = {
+        "fast": ((fast, fast, 0.0), enough, "page"),
+        "not fast": ((fast, FAST_BURN - _NEAR, 0.0), enough, ""),
+        "fast, of few": ((fast, fast, 0.0), enough - 1, ""),
+        "slow": ((0.0, slow, slow), enough, "ticket"),
+        "not slow": ((0.0, slow, SLOW_BURN - _NEAR), enough, ""),
+    }
+    for name, (burns, number, fires) in named.items():
+        by_window = dict(zip((each.short, each.middle, each.long), burns, strict=True))
+        if len(by_window) == len(burns):
+            yield name, by_window, number, fires
+    all_windows = (each.short, each.middle, each.long)
+    yield "all", dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, "page ticket"
+
+
+def _lines(labels: Mapping[str, str], share: float, number: int, each: Burning) -> Iterator[Line]:
+    values = {
+        "value": [Stretch("0s", 1.0), Stretch(MOVED, share)],
+        "samples": [Stretch("0s", float(number))],
+        "sufficient": [Stretch("0s", float(number >= each.kpi.samples_min))],
+    }
+    for metric, stretches in values.items():
+        yield Line(f"flowmetrics_kpi_{metric}", {**labels, **worker("a")}, stretches)

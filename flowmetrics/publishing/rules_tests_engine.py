@@ -1,0 +1,371 @@
+"""The unit tests of the alerts about the engine: of what they read, around their limits, and over weeks.
+
+Each engine lives in a cluster of its own, whose name says what is tried; a cluster is a label that all rules keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from flowmetrics.configuration import Configuration
+from flowmetrics.drift import WEEKS_MIN
+from flowmetrics.instants import duration_us
+from flowmetrics.publishing.rules_engine import (
+    BURNS,
+    EXPECTED_MIN,
+    LAG_EVENTS_MIN,
+    LATE_SECONDS,
+    REJECTS_BUDGET,
+    REJECTS_MIN,
+    burn_windows,
+    engine_groups,
+)
+from flowmetrics.publishing.rules_form import Alert
+from flowmetrics.publishing.rules_recording import WORKER
+from flowmetrics.publishing.rules_tests_form import (
+    Asked,
+    Case,
+    Firing,
+    Line,
+    Stretch,
+    earlier,
+    later,
+    seen,
+    series,
+)
+
+_LEAST: Final = 1.0000001
+_BUSY_LAG: Final = 240.0
+"""What may wait where 600 events arrive with each evaluation: those of a minute, read from the latest eight."""
+
+
+Rules: TypeAlias = Mapping[str, Sequence[Alert]]
+
+
+class Timeline(NamedTuple):
+    """How often is evaluated, when everything begins, and when it is as it was."""
+
+    every: str
+    begun: str
+    back: str
+
+
+MINUTES: Final = Timeline("4m", "25h", "28h")
+"""No range of minutes is a multiple of four, or versions of Prometheus would differ in what lies on its edge."""
+WEEKS: Final = Timeline("40m", "24d", "26d")
+
+
+def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
+    """What happens within minutes: around every limit, with counters that move, and with no engine at all."""
+    rules = _rules(configuration)
+    tried = [*_lag(rules), *_rejects(rules), *_others(rules)]
+    watchdog = Firing(rules["FlowmetricsWatchdog"][0], {})
+    nobody = Firing(rules["FlowmetricsAbsent"][0], {})
+    return (
+        _case("every alert about the engine begins and ends", MINUTES, rules, tried),
+        _counters(),
+        Case(
+            "nobody is scraped",
+            MINUTES.every,
+            "20m",
+            [Line("up", {"job": "another"}, [Stretch("0s", 1.0)])],
+            'alert_class="engine"',
+            {"4m": [watchdog], "8m": [watchdog, nobody]},
+        ),
+    )
+
+
+def week_case(configuration: Configuration) -> Case:
+    """What is told against former weeks."""
+    rules = _rules(configuration)
+    tried = [_Tried("alive", [_ALIVE], None), *_stale(rules), *_late(rules), *_baselines(rules)]
+    return _case("every alert about the engine that looks back over weeks", WEEKS, rules, tried)
+
+
+class _Tried:
+    """One engine: its lines, and the alert that fires while its condition holds from `since` until `back`."""
+
+    def __init__(self, cluster: str, lines: Sequence[Line], rule: Alert | None, since: str = "", **labels: str) -> None:
+        self.lines = [Line(line.metric, {**line.labels, "cluster": cluster}, line.stretches) for line in lines]
+        self.rule = rule
+        self.labels = {**labels, "cluster": cluster}
+        self.since = since
+
+    def span(self, timeline: Timeline) -> tuple[str, str]:
+        """When it begins to fire, and when it is over; never where nothing fires."""
+        if self.rule is None:
+            return "0s", "0s"
+        begin = later(self.since or timeline.begun, seen(self.rule.hold, timeline.every))
+        return begin, later(timeline.back, seen(self.rule.keep, timeline.every))
+
+
+def _case(name: str, timeline: Timeline, rules: Rules, tried: Sequence[_Tried]) -> Case:
+    spans = [(each, *each.span(timeline)) for each in tried]
+    edges = {edge for each, *span in spans if each.rule for edge in span}
+    moments = sorted(edges | {earlier(edge, timeline.every) for edge in edges}, key=duration_us)
+    watchdog = Firing(rules["FlowmetricsWatchdog"][0], {})
+    firing = {
+        moment: [
+            watchdog,
+            *(
+                Firing(each.rule, each.labels)
+                for each, begin, end in spans
+                if each.rule and duration_us(begin) <= duration_us(moment) < duration_us(end)
+            ),
+        ]
+        for moment in moments
+    }
+    lines = [line for each in tried for line in each.lines]
+    return Case(name, timeline.every, later(moments[-1], timeline.every), lines, 'alert_class="engine"', firing)
+
+
+def _rules(configuration: Configuration) -> Rules:
+    rules: dict[str, list[Alert]] = {}
+    for group in engine_groups(configuration):
+        for rule in group.rules:
+            if isinstance(rule, Alert):
+                rules.setdefault(rule.alert, []).append(rule)
+    return rules
+
+
+def _raw(metric: str, /, *stretches: Stretch, worker: str = "a", **labels: str) -> Line:
+    """A series that a worker shows."""
+    return Line(f"flowmetrics_{metric}", {**labels, **dict.fromkeys(WORKER, worker)}, stretches)
+
+
+def _recorded(name: str, /, *stretches: Stretch, **labels: str) -> Line:
+    """A series that a rule recorded."""
+    return Line(f"flowmetrics:{name}", labels, stretches)
+
+
+def _during(value: float, usual: float = 0.0, step: float = 0.0, timeline: Timeline = MINUTES) -> list[Stretch]:
+    """A value that is another than usual between begin and end."""
+    return [Stretch("0s", usual), Stretch(timeline.begun, value, step), Stretch(timeline.back, usual)]
+
+
+_ALIVE: Final = _raw("build_info", Stretch("0s", 1.0), version="1")
+
+
+def _lag(rules: Rules) -> Iterator[_Tried]:
+    """Waiting events that get fewer, that are few for what arrives, and that do neither."""
+    rule = rules["FlowmetricsLagNotDraining"][0]
+    least, waiting = float(LAG_EVENTS_MIN), "consumer_lag_events"
+    stuck = later(MINUTES.begun, "12m")  # the first evaluation whose last quarter of an hour lies behind the begin
+    arriving = _raw("events_accepted_total", Stretch("0s", 0.0, 600.0), source="any")
+    for cluster, value, step, lines, fires in (
+        ("lag at", least, 0.0, [_ALIVE], False),
+        ("lag", least + 1, 0.0, [_ALIVE], True),
+        ("lag drains", 5000.0, -1.0, [_ALIVE], False),
+        ("lag grows", least + 1, 1.0, [_ALIVE], True),
+        ("lag of a busy engine", _BUSY_LAG, 0.0, [_ALIVE, arriving], False),
+        ("lag of a busy engine that is stuck", _BUSY_LAG + 1, 0.0, [_ALIVE, arriving], True),
+    ):
+        yield _Tried(cluster, [*lines, _raw(waiting, *_during(value, step=step))], rule if fires else None, stuck)
+    halves = [_raw(waiting, *_during(least / 2 + 1), worker=name) for name in "ab"]
+    yield _Tried("lag of two workers", [_ALIVE, *halves], rule, stuck)
+    taken = [Stretch(later("24h", f"{4 * n}m"), 99.0 if n % 3 else 0.0) for n in range(61)]
+    yield _Tried("lag that is taken now and then", [_ALIVE, _raw(waiting, *taken)], None)
+
+
+def _rejects(rules: Rules) -> Iterator[_Tried]:
+    """Each pair of windows: both beyond, one of them at its limit, and too few events to tell."""
+    for rule, (_, _, pairs) in zip(rules["FlowmetricsRejectsBurning"], BURNS, strict=True):
+        for factor, long, short in pairs:
+            for name, by_long, by_short, number, fires in (
+                ("burning", factor * _LEAST, factor * _LEAST, REJECTS_MIN, True),
+                ("burning at", factor, 99.0, REJECTS_MIN, False),
+                ("burning over", 99.0, factor, REJECTS_MIN, False),
+                ("burning few", 99.0, 99.0, REJECTS_MIN - 1, False),
+            ):
+                lines = [
+                    _recorded(f"engine:reject_burn{long}", *_during(by_long)),
+                    _recorded(f"engine:reject_burn{short}", *_during(by_short)),
+                    _recorded(f"engine:rejected_growth{long}", *_during(float(number))),
+                ]
+                yield _Tried(f"{name} {long}", lines, rule if fires else None)
+
+
+def _others(rules: Rules) -> Iterator[_Tried]:
+    """One label set too many, a worker that is not ready, and an engine that is gone."""
+    begun, every, alive = MINUTES.begun, MINUTES.every, Stretch("0s", 1.0)
+    yield _Tried("no overflow", [_recorded("engine:overflow_growth1h", *_during(0.0))], None)
+    yield _Tried(
+        "overflow", [_recorded("engine:overflow_growth1h", *_during(1.0))], rules["FlowmetricsSeriesBudget"][0]
+    )
+    ready = _raw("engine_ready", alive)
+    yield _Tried("ready", [ready], None)
+    yield _Tried(
+        "not ready",
+        [ready, _raw("engine_ready", *_during(0.0, usual=1.0), worker="b")],
+        rules["FlowmetricsNotReady"][0],
+    )
+    gone = _raw("build_info", alive, Stretch(begun, None), Stretch(MINUTES.back, 1.0), version="1")
+    # what was there four minutes before is still seen, and what was seen counts for ten minutes
+    yield _Tried("gone", [gone], rules["FlowmetricsAbsent"][0], later(begun, "12m"))
+    for cluster, lines in (
+        ("gone on the day it came", [_raw("build_info", Stretch("23h", 1.0), Stretch(begun, None), version="1")]),
+        (
+            "restarted",
+            [_raw("build_info", alive, Stretch(begun, None), Stretch(later(begun, every), 1.0), version="1")],
+        ),
+        (
+            "renamed, and of another version",
+            [
+                _raw("build_info", alive, Stretch(begun, None), version="1"),
+                _raw("build_info", Stretch(begun, 1.0), version="2", worker="b"),
+            ],
+        ),
+    ):
+        yield _Tried(cluster, lines, None)
+
+
+def _stale(rules: Rules) -> Iterator[_Tried]:
+    """A source that is silent, against what it sent in each former week."""
+    rule, enough = rules["FlowmetricsSourceStale"][0], float(EXPECTED_MIN)
+    begun = WEEKS.begun
+    for window in ("1h", "1d"):
+
+        def growth(*stretches: Stretch, window: str = window) -> list[Line]:
+            return [_recorded(f"source:accepted_growth{window}", *stretches, source="any")]
+
+        silent = _during(0.0, usual=enough, timeline=WEEKS)
+        yield _Tried(f"silent for {window}", growth(*silent), rule, source="any")
+        yield _Tried(f"one event in {window}", growth(*_during(1.0, usual=enough, timeline=WEEKS)), None)
+        for week in range(1, WEEKS_MIN + 1):
+            then = earlier(begun, f"{7 * week}d")
+            around = [Stretch(earlier(then, "2d"), enough - 1), Stretch(later(then, "3d"), enough)]
+            few = sorted([*silent, *around], key=lambda each: duration_us(each.begin))
+            yield _Tried(f"silent for {window}, few {week} weeks ago", growth(*few), None)
+            hole = [Stretch(earlier(then, "40m"), None), Stretch(later(then, "40m"), enough)]
+            holed = sorted([*silent, *hole], key=lambda each: duration_us(each.begin))
+            yield _Tried(f"silent for {window}, a gap {week} weeks ago", growth(*holed), rule, source="any")
+        yield _Tried(f"silent for {window}, new", growth(Stretch("10d", enough), *silent[1:]), None)
+
+
+def _late(rules: Rules) -> Iterator[_Tried]:
+    """A source whose events come late, always, seldom, or as they always did."""
+    rule, late = rules["FlowmetricsLateEvents"][0], float(LATE_SECONDS)
+    since = later(WEEKS.begun, WEEKS.every)  # the first evaluation whose last hour lies behind the begin
+    week_ago = earlier(WEEKS.begun, "7d")
+
+    def lag(value: float, usual: float = 0.0, events: int = EXPECTED_MIN) -> list[Line]:
+        then = [Stretch("0s", 0.0), Stretch(earlier(week_ago, "1d"), usual), Stretch(later(week_ago, "3d"), 0.0)]
+        told = [*then, *_during(value, timeline=WEEKS)[1:]]
+        return [
+            _raw("event_lag_seconds", *told, source="any"),
+            _raw(
+                "event_lag_seconds",
+                *(Stretch(each.begin, 2 * (each.value or 0)) for each in told),
+                source="any",
+                worker="b",
+            ),
+            _recorded("source:accepted_growth1h", Stretch("0s", float(events)), source="any"),
+        ]
+
+    yield _Tried("late at", lag(late), None)
+    yield _Tried("late", lag(late + 1), rule, since, source="any")
+    yield _Tried("late few", lag(late + 1, events=EXPECTED_MIN - 1), None)
+    yield _Tried("as late as always", lag(late + 1, usual=(late + 1) / 2), None)
+    yield _Tried("later than always", lag(late + 1, usual=late / 2), rule, since, source="any")
+    seldom = [Stretch(later(WEEKS.begun, f"{40 * n}m"), (late + 1) * (n % 2)) for n in range(31)]
+    growth = _recorded("source:accepted_growth1h", Stretch("0s", float(EXPECTED_MIN)), source="any")
+    yield _Tried("late now and then", [_raw("event_lag_seconds", *seldom, source="any"), growth], None)
+
+
+def _baselines(rules: Rules) -> Iterator[_Tried]:
+    """A KPI without a baseline, with too short a one, and with one."""
+    rule = rules["FlowmetricsBaselineMissing"][0]
+    for cluster, weeks, fires in (
+        ("no former weeks", None, True),
+        ("too few former weeks", WEEKS_MIN - 1.0, True),
+        ("former weeks", float(WEEKS_MIN), False),
+    ):
+        cell = {"kpi": "any", "value_stream": "some", "window": "7d"}
+        known = [Stretch(WEEKS.begun, weeks), Stretch(WEEKS.back, float(WEEKS_MIN))]
+        lines = [
+            _recorded("kpi:trusted", Stretch(WEEKS.begun, 1.0), **cell),
+            _recorded("kpi:baseline_weeks", *known, **cell),
+        ]
+        yield _Tried(cluster, lines, rule if fires else None, kpi="any")
+
+
+_COUNTED_AT: Final = "80h"
+_PER_STEP: Final = {"accepted": 990.0, "rejected": 10.0, "overflow": 1.0}
+_COUNTERS: Final = {
+    "accepted": ("events_accepted_total", {"source": "any"}),
+    "rejected": ("events_rejected_total", {"reason": "any"}),
+    "overflow": ("label_overflow_total", {"metric": "any"}),
+}
+
+
+def _counters() -> Case:
+    """What is made of counters that move from worker to worker, that nobody shows for a moment, and that begin."""
+    now, every = _COUNTED_AT, MINUTES.every
+    before, hour_ago = earlier(now, every), earlier(now, "1h")
+    last, width = _steps(now), {window: _steps(window) for window in burn_windows()}
+    told = {
+        "counted": (_counting(Stretch("0s", 0, 1)), width),
+        "nobody shows it": (_counting(Stretch("0s", 0, 1), Stretch(now, None)), {w: n - 1 for w, n in width.items()}),
+        "nobody showed it": (
+            _counting(
+                Stretch("0s", 0, 1),
+                Stretch(hour_ago, None),
+                Stretch(later(hour_ago, every), last - _steps("1h") + 1, 1),
+            ),
+            {**width, "1h": width["1h"] + 1},
+        ),
+        "handed over": (
+            [
+                *_counting(Stretch("0s", 0, 1), Stretch(before, None)),
+                *_counting(Stretch(now, last), worker="b"),
+            ],
+            width,
+        ),
+        "begun": (_counting(Stretch(now, 7)), dict.fromkeys(width, 7)),
+    }
+    asked = {
+        name: value
+        for cluster, (_, growth) in told.items()
+        for name, value in _grown(cluster, growth, of_sources=cluster != "begun")
+    }
+    lines = [
+        line for cluster, (counting, _) in told.items() for line in _Tried(cluster, [_ALIVE, *counting], None).lines
+    ]
+    query = '{__name__=~"flowmetrics:(engine|source):.+_(growth|burn).+"}'
+    return Case("counters that move", every, now, lines, 'alertname="none"', {}, [Asked(query, now, asked)])
+
+
+def _steps(duration: str) -> int:
+    return -(-duration_us(duration) // duration_us(MINUTES.every))
+
+
+def _counting(*shape: Stretch, worker: str = "a") -> list[Line]:
+    """All counters of a worker, each at its own speed; the shape is in evaluations."""
+    return [
+        _raw(
+            metric,
+            *(
+                Stretch(each.begin, None if each.value is None else each.value * speed, each.step * speed)
+                for each in shape
+            ),
+            worker=worker,
+            **labels,
+        )
+        for (metric, labels), speed in zip(_COUNTERS.values(), _PER_STEP.values(), strict=True)
+    ]
+
+
+def _grown(cluster: str, growth: Mapping[str, int], of_sources: bool) -> Iterator[tuple[str, float]]:
+    """The recorded series of a cluster whose counters grew for so many evaluations in each window."""
+    accepted, rejected, overflow = _PER_STEP.values()
+    labels = {"cluster": cluster}
+    for window, steps in growth.items():
+        yield series(f"flowmetrics:engine:accepted_growth{window}", labels), accepted * steps
+        yield series(f"flowmetrics:engine:rejected_growth{window}", labels), rejected * steps
+        share = rejected * steps / (accepted * steps + rejected * steps)
+        yield series(f"flowmetrics:engine:reject_burn{window}", labels), share / REJECTS_BUDGET
+    yield series("flowmetrics:engine:overflow_growth1h", labels), overflow * growth["1h"]
+    for window in ("1h", "1d") if of_sources else ():
+        told = {"cluster": cluster, "source": "any"}
+        yield series(f"flowmetrics:source:accepted_growth{window}", told), accepted * growth[window]

@@ -24,7 +24,7 @@ from typing import Final
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import MAD_TO_DEVIATION, SPREADS, WEEKS, WEEKS_MIN
 from flowmetrics.instants import SECOND_US, duration_us
-from flowmetrics.kpi import Noise
+from flowmetrics.kpi import Kpi, Noise
 from flowmetrics.publishing.rules_cells import Burning, Watched, burning, own_labels, watched, windows
 from flowmetrics.publishing.rules_form import Recording, RuleGroup
 
@@ -47,7 +47,7 @@ def recording_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
     levels: dict[str, Sequence[Recording]] = {
         "value": _uniform(configuration),
         "covered": _covered(configuration),
-        "trusted": _trusted(kpis, burning(configuration), configuration),
+        "trusted": _trusted(kpis, burning(configuration)),
         "same_time": _same_time(),
         "baseline": _baseline(),
         "baseline_spread": [_spread(each) for each in kpis],
@@ -78,24 +78,10 @@ def _covered(configuration: Configuration) -> list[Recording]:
     return [*named, Recording("flowmetrics:kpi:covered", covered(_WINDOWLESS))]
 
 
-def _trusted(kpis: Sequence[Watched], expected: Sequence[Burning], configuration: Configuration) -> list[Recording]:
-    others = ", ".join(label for label in own_labels(configuration) if label != "window")
-    gates = {each.kpi.name: (each.selector, _enough(each)) for each in kpis}
-    gates |= {
-        each.kpi.name: (each.selector, f"flowmetrics_kpi_sufficient{{{each.selector}}} == 1") for each in expected
-    }
+def _trusted(kpis: Sequence[Watched], expected: Sequence[Burning]) -> list[Recording]:
     values = [
-        Recording(
-            "flowmetrics:kpi:trusted",
-            f"max {WITHOUT_WORKER} (\n"
-            f"  flowmetrics_kpi_value{{{selector}}}\n"
-            f"{_and(enough)}"
-            "  and on (instance, job) flowmetrics_engine_ready == 1\n"
-            ")\n"
-            f'and ignoring ({others}) flowmetrics:kpi:covered{{kpi="{name}"}}',
-            {"kpi": name},
-        )
-        for name, (selector, enough) in gates.items()
+        *(_gated(each.kpi, each.selector, _enough(each)) for each in kpis),
+        *(_gated(each.kpi, each.selector, _sufficient(each.kpi)) for each in expected),
     ]
     bounds = [
         Recording(f"flowmetrics:kpi:trusted_{side}", f"flowmetrics:kpi:{side} and flowmetrics:kpi:trusted")
@@ -104,8 +90,18 @@ def _trusted(kpis: Sequence[Watched], expected: Sequence[Burning], configuration
     return [*values, *bounds]
 
 
-def _and(condition: str) -> str:
-    return f"  and {condition}\n" if condition else ""
+def _gated(kpi: Kpi, selector: str, enough: str) -> Recording:
+    others = ", ".join(label for label in kpi.labels if label != "window")
+    return Recording(
+        "flowmetrics:kpi:trusted",
+        f"max {WITHOUT_WORKER} (\n"
+        f"  flowmetrics_kpi_value{{{selector}}}\n"
+        f"{enough}"
+        "  and on (instance, job) flowmetrics_engine_ready == 1\n"
+        ")\n"
+        f'and {f"ignoring ({others}) " if others else ""}flowmetrics:kpi:covered{{kpi="{kpi.name}"}}',
+        {"kpi": kpi.name},
+    )
 
 
 def _enough(each: Watched) -> str:
@@ -113,8 +109,12 @@ def _enough(each: Watched) -> str:
     if each.counted:
         return ""
     if each.samples_given:
-        return f"flowmetrics_kpi_samples{{{each.selector}}} >= {each.kpi.samples_min}"
-    return f"flowmetrics_kpi_sufficient{{{each.selector}}} == 1"
+        return f'  and flowmetrics_kpi_samples{{kpi="{each.kpi.name}"}} >= {each.kpi.samples_min}\n'
+    return _sufficient(each.kpi)
+
+
+def _sufficient(kpi: Kpi) -> str:
+    return f'  and flowmetrics_kpi_sufficient{{kpi="{kpi.name}"}} == 1\n'
 
 
 def _burn(each: Burning) -> Recording:

@@ -118,15 +118,14 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
     yield from _pair(each, "minimum", (base,) * 4, 0.0, 0.0)
     _, beyond = _pair(each, "", (base,) * 4, 0.0, 0.0)
     yield replace(beyond, name="better", now=2 * base - beyond.now, fires=False)
-    yield replace(
-        beyond, name="renamed", workers=(("0s", "a"), ("20d", "b"), (later(MOVED, every(configuration)), "c"))
-    )
+    moved = later(MOVED, every(configuration))
+    yield replace(beyond, name="renamed", workers=(("0s", "a"), ("20d", "b"), (moved, "c")))
     yield replace(beyond, name="restarted", workers=(("0s", RESTARTS),), fires=False)
     yield replace(beyond, name="three weeks", begin=_weeks_behind(each, 3))
     yield replace(beyond, name="two weeks", begin=_weeks_behind(each, 2), fires=False)
     if duration_us(_window(each)) >= duration_us("1d"):
         yield replace(beyond, name="window not covered", begin=_uncovered(each), fires=False)
-    yield replace(beyond, name="hole a window ago", silent=(_hole(each),))
+        yield replace(beyond, name="hole a window ago", silent=(_hole(each),))
     eighth = base / 8
     yield from _pair(each, "spread", (base - eighth, base + eighth, base - eighth, base + eighth), 0.0, 0.0)
     for label, value in _others(each, configuration):
@@ -190,7 +189,7 @@ def _window(each: Watched) -> str:
 
 def _weeks_behind(each: Watched, weeks: int) -> str:
     """A begin with which so many weeks lie behind."""
-    return earlier(earlier(MOVED, f"{7 * weeks + 6}d"), _window(each))
+    return earlier(earlier(MOVED, f"{7 * weeks + 6}d"), max(_window(each), "1d", key=duration_us))
 
 
 def _uncovered(each: Watched) -> str:

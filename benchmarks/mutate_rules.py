@@ -1,0 +1,311 @@
+"""Break every clause of every rule, one at a time, and see whether a generated test of promtool notices.
+
+    python -m benchmarks.mutate_rules [--sample N] [--seed S] [--only TEXT] [--jobs N]
+
+A mutant is a rule with one thing wrong: another comparison, threshold, range, offset, function or label, or a clause
+that is left out. Its rules are tested with the tests of the KPIs that it touches alone, which takes a second: what
+notices there notices in the whole. Prints each mutant that nothing noticed; those that cannot be noticed stand in
+`EQUIVALENT` with the reason. Ends with 1 if there is another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from flowmetrics.configuration import Configuration, Expectation, Threshold
+from flowmetrics.instants import DAY_US
+from flowmetrics.publishing.rules import documents
+
+FOLDER: Final = "deploy/prometheus"
+CONFIGURATION: Final = Configuration(expectations={"flow_time": Expectation(5 * DAY_US, Threshold(85, "%"))})
+"""The defaults, and an expectation, so that there is a budget that burns."""
+FEW: Final = frozenset({"flow_time", "active_users", "items_reopened", "nps", "flow_efficiency", "flow_time_met"})
+"""The KPIs with which rules of all KPIs are tried: each kind of noise in each direction."""
+SECONDS_MAX: Final = 300
+
+EQUIVALENT: Final[Mapping[str, str]] = {}
+"""Part of the description of a mutant → why nothing can notice it."""
+
+Rules = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A rule with one thing wrong."""
+
+    file: str
+    group: int
+    rule: int
+    name: str
+    what: str
+    content: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.what}"
+
+    @property
+    def kpi(self) -> str | None:
+        """The KPI that the rule is about, if it is about one."""
+        found = re.search(r'kpi="([a-z_]+)"', self.content.get("expr", ""))
+        return self.content.get("labels", {}).get("kpi") or (found[1] if found else None)
+
+
+# --- mutants ----------------------------------------------------------------------------------------------------------
+
+_SWAPS: Final = (
+    (r"(?<![<>=!])>(?!=)", (">=", "<")),
+    (r"(?<![<>=!])<(?!=)", ("<=", ">")),
+    (r">=", (">", "<")),
+    (r"(?<![<>!=])==", ("!=",)),
+    (r" \+ ", (" - ",)),
+    (r" - ", (" + ",)),
+    (r"\bmax_over_time\b", ("min_over_time",)),
+    (r"\bmin_over_time\b", ("max_over_time",)),
+    (r"\blast_over_time\b", ("first_over_time", "max_over_time")),
+    (r"\bquantile_over_time\(0\.5\b", ("quantile_over_time(0", "quantile_over_time(1")),
+    (r"\bquantile (without \([^)]*\)) \(0\.5\b", (r"quantile \1 (0", r"quantile \1 (1")),
+    (r"\bmax without\b", ("sum without", "count without")),
+    (r"\bmin without\b", ("max without",)),
+    (r"\bsum without\b", ("max without",)),
+    (r"\bcount without\b", ("sum without",)),
+    (r"\bsqrt\b", ("abs",)),
+    (r"\babs\(", ("1 * (",)),
+    (r"\bdelta\b|\bderiv\b", ("changes",)),
+)
+
+
+def mutants(rules: Rules) -> Iterator[Mutant]:
+    """Every mutant of every rule, in the order of the files."""
+    for file, content in rules.items():
+        for number, group in enumerate(content["groups"]):
+            for position, rule in enumerate(group["rules"]):
+                name = rule.get("alert") or " ".join([rule["record"], *map(str, rule.get("labels", {}).values())])
+                for what, changed in _changes(rule):
+                    yield Mutant(file, number, position, name, what, changed)
+
+
+def _changes(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for what, expr in _expressions(rule["expr"]):
+        yield what, {**rule, "expr": expr}
+    for key in ("for", "keep_firing_for"):
+        if key in rule:
+            yield f"{key} left out", {name: value for name, value in rule.items() if name != key}
+            yield f"{key} twice as long", {**rule, key: _scaled(rule[key], 2)}
+            yield f"{key} half as long", {**rule, key: _scaled(rule[key], 0.5)}
+    for label, value in rule.get("labels", {}).items():
+        labels = {name: each for name, each in rule["labels"].items() if name != label}
+        yield f"label {label} left out", {**rule, "labels": labels}
+        yield f"label {label} is another", {**rule, "labels": {**labels, label: f"not-{value}"}}
+
+
+def _expressions(expr: str) -> Iterator[tuple[str, str]]:
+    """Every expression that is wrong in one place, with what is wrong."""
+    seen = {expr}
+    for what, wrong in (
+        *_swapped(expr),
+        *_thresholds(expr),
+        *_durations(expr),
+        *_matchers(expr),
+        *_lists(expr),
+        *_clauses(expr),
+    ):
+        if wrong not in seen:
+            seen.add(wrong)
+            yield what, wrong
+
+
+def _swapped(expr: str) -> Iterator[tuple[str, str]]:
+    for pattern, replacements in _SWAPS:
+        for found in re.finditer(pattern, expr):
+            for replacement in replacements:
+                text = found.expand(replacement)
+                yield f"{found[0].strip()} → {text.strip()} at {found.start()}", _put(expr, found, text)
+
+
+def _thresholds(expr: str) -> Iterator[tuple[str, str]]:
+    """Numbers a little larger and a little smaller; not those of durations, labels or names."""
+    bare = re.sub(r'"[^"]*"|\[[^]]*\]|offset \w+|[a-z_:]*\d+[a-z]+\b', lambda m: "\0" * len(m[0]), expr)
+    for found in re.finditer(r"(?<![\w.:\0])\d+(?:\.\d+)?(?![\w.\0])", bare):
+        number = float(found[0])
+        for factor in (1.02, 0.98) if number else ():
+            yield f"{found[0]} × {factor} at {found.start()}", _put(expr, found, f"{number * factor:.6g}")
+        if not number:
+            yield f"0 → 1 at {found.start()}", _put(expr, found, "1")
+
+
+def _durations(expr: str) -> Iterator[tuple[str, str]]:
+    for found in re.finditer(r"(?<=\[)\w+(?=\])|(?<=offset )\w+", expr):
+        for factor in (3, 0.5):
+            yield f"{found[0]} × {factor} at {found.start()}", _put(expr, found, _scaled(found[0], factor))
+
+
+def _matchers(expr: str) -> Iterator[tuple[str, str]]:
+    for found in re.finditer(r'(\w+)="([^"]*)",?', expr):
+        if "=~" not in found[0]:
+            left_out = _put(expr, found, "").replace(",}", "}").replace("{}", "")
+            yield f"matcher {found[1]} left out at {found.start()}", left_out
+            yield (
+                f"matcher {found[1]} is another at {found.start()}",
+                _put(expr, found, found[0].replace('="', '="not-')),
+            )
+
+
+def _lists(expr: str) -> Iterator[tuple[str, str]]:
+    """A label that is not removed, or not left out of a join."""
+    for found in re.finditer(r"\b(without|ignoring|on) \(([\w, ]+)\)", expr):
+        names = found[2].split(", ")
+        for name in names if len(names) > 1 else ():
+            kept = ", ".join(each for each in names if each != name)
+            yield f"{found[1]} lacks {name} at {found.start()}", _put(expr, found, f"{found[1]} ({kept})")
+
+
+def _clauses(expr: str) -> Iterator[tuple[str, str]]:
+    """A line that begins with `and`, `or` or `unless`, or another operand, is left out."""
+    lines = expr.split("\n")
+    for number, line in enumerate(lines):
+        if re.match(r"\s*(and|or|unless|\+|/)\b", line) and not line.rstrip().endswith("("):
+            yield f"without line {number + 1}: {line.strip()[:60]}", "\n".join([*lines[:number], *lines[number + 1 :]])
+    if "\nor " in expr and not expr.startswith("("):
+        first, _, rest = expr.partition("\nor ")
+        yield "only what stands before the first or", first
+        yield "only what stands after the first or", rest
+    if (found := re.match(r"clamp_min\((.*), [\d.]+\)", expr, re.DOTALL)) is not None:
+        yield "not clamped", _put(expr, found, found[1])
+
+
+def _put(expr: str, found: re.Match[str], text: str) -> str:
+    return expr[: found.start()] + text + expr[found.end() :]
+
+
+def _scaled(duration: str, factor: float) -> str:
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    return f"{max(1, round(int(duration[:-1]) * units[duration[-1]] * factor))}s"
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+
+class Judge:
+    """Runs the generated tests over a mutant."""
+
+    def __init__(self) -> None:
+        made = {Path(path).name: text for path, text in documents(CONFIGURATION).items() if path.startswith(FOLDER)}
+        tests = {Path(path).name for path in documents(CONFIGURATION) if path.startswith(f"{FOLDER}/tests")}
+        texts = documents(CONFIGURATION)
+        self.rules: Rules = {
+            Path(p).name: yaml.safe_load(t) for p, t in texts.items() if p.startswith(f"{FOLDER}/rules")
+        }
+        self._tests: Rules = {
+            Path(p).name: yaml.safe_load(t) for p, t in texts.items() if p.startswith(f"{FOLDER}/tests")
+        }
+        assert made and tests
+
+    def notices(self, mutant: Mutant | None) -> bool:
+        """Whether some test fails, or the rules are refused."""
+        for name, test in self._tests.items():
+            used = [Path(path).name for path in test["rule_files"]]
+            if mutant is not None and mutant.file not in used:
+                continue
+            for case in test["tests"]:
+                if self._fails({**test, "tests": [case]}, used, mutant):
+                    return True
+            assert name
+        return False
+
+    def _fails(self, test: dict[str, Any], used: list[str], mutant: Mutant | None) -> bool:
+        kpis = (
+            None if mutant is None or mutant.file == "flowmetrics-engine.yaml" else {mutant.kpi} if mutant.kpi else FEW
+        )
+        alert = mutant.content.get("alert") if mutant else None
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "rules").mkdir()
+            (Path(folder) / "tests").mkdir()
+            groups = []
+            for file in used:
+                content = copy.deepcopy(self.rules[file])
+                if mutant is not None and mutant.file == file:
+                    content["groups"][mutant.group]["rules"][mutant.rule] = mutant.content
+                for group in content["groups"]:
+                    group["rules"] = [rule for rule in group["rules"] if _touches(rule, kpis, alert)]
+                groups += [group["name"] for group in content["groups"]]
+                (Path(folder) / "rules" / file).write_text(yaml.safe_dump(content))
+            reduced = _reduced(test, kpis, alert)
+            if reduced is None:
+                return False
+            path = Path(folder) / "tests" / "test.yaml"
+            path.write_text(yaml.safe_dump({**reduced, "group_eval_order": groups}))
+            run = subprocess.run(
+                ["promtool", "test", "rules", str(path)], capture_output=True, timeout=SECONDS_MAX, check=False
+            )
+        return run.returncode != 0
+
+
+def _touches(rule: dict[str, Any], kpis: set[str] | frozenset[str] | None, alert: str | None) -> bool:
+    if alert is not None and "alert" in rule:
+        return bool(rule["alert"] == alert)
+    named = re.findall(r'kpi="(?:not-)?([a-z_]+)"', rule["expr"])
+    return kpis is None or not named or bool(kpis & set(named))
+
+
+def _reduced(test: dict[str, Any], kpis: set[str] | frozenset[str] | None, alert: str | None) -> dict[str, Any] | None:
+    """The test with what belongs to these KPIs, or to this alert, alone; None where nothing is left."""
+    [case] = test["tests"]
+
+    def belongs(series: str) -> bool:
+        kpi = re.search(r'kpi="([a-z_]+)"', series)
+        return kpis is None or kpi is None or kpi[1] in kpis
+
+    def expected(sample: dict[str, Any]) -> bool:
+        name = re.search(r'alertname="(\w+)"', sample["labels"])
+        return belongs(sample["labels"]) and (alert is None or name is None or name[1] == alert)
+
+    lines = [line for line in case["input_series"] if belongs(line["series"])]
+    asked = [
+        {**each, "exp_samples": [s for s in each["exp_samples"] if expected(s)]} for each in case["promql_expr_test"]
+    ]
+    if not lines:
+        return None
+    return {**test, "tests": [{**case, "input_series": lines, "promql_expr_test": asked}]}
+
+
+def main() -> int:
+    """The whole, or a sample; the figure comes last."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", type=int, default=0, help="so many mutants; 0 is all")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="mutants whose description holds this text")
+    parser.add_argument("--jobs", type=int, default=2)
+    given = parser.parse_args()
+    judge = Judge()
+    chosen = [mutant for mutant in mutants(judge.rules) if given.only in str(mutant)]
+    if given.sample:
+        chosen = random.Random(given.seed).sample(chosen, min(given.sample, len(chosen)))
+    killed, explained, survived = 0, 0, []
+    with ThreadPoolExecutor(given.jobs) as pool:
+        for mutant, noticed in zip(chosen, pool.map(judge.notices, chosen), strict=True):
+            reason = next((why for part, why in EQUIVALENT.items() if part in str(mutant)), None)
+            killed += noticed
+            if not noticed and reason is not None:
+                explained += 1
+            elif not noticed:
+                survived.append(mutant)
+                print(f"SURVIVED {mutant}", flush=True)
+    print(f"{killed} of {len(chosen)} mutants killed, {explained} equivalent, {len(survived)} survived")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

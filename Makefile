@@ -8,6 +8,7 @@ STOPS ?= 20
 SEED ?= 1
 ENGINES ?=
 EVENTS ?= 1000000
+SAMPLE ?= 0
 WORKERS ?= 1
 KPIS ?= flow
 LOGS ?= .
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 CHECKERS := .venv-deploy
 SOURCES := flowmetrics agents tests benchmarks
 
-.PHONY: help demo test check docs check-deploy simulate chaos bench alarms lock format clean pictures
+.PHONY: help demo test check docs check-deploy simulate chaos bench alarms lock format clean pictures mutate
 
 help:
 	@echo "make demo      a simulated company on http://localhost:8080; LISTEN=HOST:PORT for another place"
@@ -27,6 +28,7 @@ help:
 	@echo "make simulate  SEEDS=n  the simulator at any length"
 	@echo "make chaos     KILLS=n STOPS=n SEED=s  faults on a real Kafka"
 	@echo "make bench     ENGINES=\"flowmetrics flink\" EVENTS=n WORKERS=n KPIS=all  flow-1 side by side with other engines"
+	@echo "make mutate    SAMPLE=n  break each clause of each rule, or of n, and see whether a test of promtool notices"
 	@echo "make alarms    LOGS=folder  how often alerts fire without a cause, and how soon they find a slump"
 	@echo "make lock      renew requirements.lock after a change of pyproject.toml"
 
@@ -48,6 +50,18 @@ check: $(VENV)/test docs
 	$(BIN)/flowmetrics generate rules --check
 	$(BIN)/flowmetrics generate dashboards --check
 	$(BIN)/flowmetrics generate chart --check
+	@if command -v promtool >/dev/null; then $(MAKE) --no-print-directory .promtool/tested; \
+	else echo "left out: promtool is not installed, so the rules are not tested (Debian: apt-get install prometheus)"; \
+	test -z "$(NOTHING_LEFT_OUT)"; fi
+
+# Rules do not depend on Python: they are tested when they changed.
+.promtool/tested: $(wildcard deploy/prometheus/rules/*.yaml deploy/prometheus/tests/*.yaml)
+	promtool check rules deploy/prometheus/rules/*.yaml
+	promtool test rules deploy/prometheus/tests/*.yaml
+	@mkdir -p $(@D) && touch $@
+
+mutate: $(VENV)/test
+	$(BIN)/python -m benchmarks.mutate_rules --sample $(SAMPLE)
 
 check-deploy: $(VENV)/test $(CHECKERS)/installed
 	$(BIN)/python -m pytest tests/deploy

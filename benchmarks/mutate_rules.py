@@ -17,7 +17,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,9 @@ CONFIGURATION: Final = Configuration(expectations={"flow_time": Expectation(5 * 
 FEW: Final = frozenset({"flow_time", "active_users", "items_reopened", "nps", "flow_efficiency", "flow_time_met"})
 """The KPIs with which rules of all KPIs are tried: each kind of noise in each direction."""
 SECONDS_MAX: Final = 300
+
+ENGINE: Final = "flowmetrics-engine.yaml"
+_MUTANT: Final = "mutant"
 
 EQUIVALENT: Final[Mapping[str, str]] = {}
 """Part of the description of a mutant → why nothing can notice it."""
@@ -202,83 +205,94 @@ class Judge:
     """Runs the generated tests over a mutant."""
 
     def __init__(self) -> None:
-        made = {Path(path).name: text for path, text in documents(CONFIGURATION).items() if path.startswith(FOLDER)}
-        tests = {Path(path).name for path in documents(CONFIGURATION) if path.startswith(f"{FOLDER}/tests")}
         texts = documents(CONFIGURATION)
-        self.rules: Rules = {
-            Path(p).name: yaml.safe_load(t) for p, t in texts.items() if p.startswith(f"{FOLDER}/rules")
-        }
-        self._tests: Rules = {
-            Path(p).name: yaml.safe_load(t) for p, t in texts.items() if p.startswith(f"{FOLDER}/tests")
-        }
-        assert made and tests
-
-    def notices(self, mutant: Mutant | None) -> bool:
-        """Whether some test fails, or the rules are refused."""
-        for name, test in self._tests.items():
-            used = [Path(path).name for path in test["rule_files"]]
-            if mutant is not None and mutant.file not in used:
-                continue
-            for case in test["tests"]:
-                if self._fails({**test, "tests": [case]}, used, mutant):
-                    return True
-            assert name
-        return False
-
-    def _fails(self, test: dict[str, Any], used: list[str], mutant: Mutant | None) -> bool:
-        kpis = (
-            None if mutant is None or mutant.file == "flowmetrics-engine.yaml" else {mutant.kpi} if mutant.kpi else FEW
+        self.rules, self._tests = (
+            {
+                Path(path).name: yaml.safe_load(text)
+                for path, text in texts.items()
+                if path.startswith(f"{FOLDER}/{kind}")
+            }
+            for kind in ("rules", "tests")
         )
-        alert = mutant.content.get("alert") if mutant else None
+
+    def notices(self, mutant: Mutant) -> bool:
+        """Whether some test fails, or the rules are refused."""
+        return any(
+            self._fails(mutant, test, case)
+            for test in self._tests.values()
+            if mutant.file in [Path(path).name for path in test["rule_files"]]
+            for case in test["tests"]
+        )
+
+    def _fails(self, mutant: Mutant, test: dict[str, Any], case: dict[str, Any]) -> bool:
+        files = {Path(path).name: copy.deepcopy(self.rules[Path(path).name]) for path in test["rule_files"]}
+        groups = [group for content in files.values() for group in content["groups"]]
+        wanted = _around(mutant.content, [rule for group in groups for rule in group["rules"]])
+        files[mutant.file]["groups"][mutant.group]["rules"][mutant.rule] = {**mutant.content, _MUTANT: True}
+        kpis = ({mutant.kpi} if mutant.kpi else FEW) if mutant.file != ENGINE else frozenset()
+        for group in groups:
+            group["rules"] = [
+                {key: value for key, value in rule.items() if key != _MUTANT}
+                for rule in group["rules"]
+                if _MUTANT in rule or (_name(rule) in wanted and _belongs(rule["expr"], kpis))
+            ]
+        reduced = _reduced(case, kpis, wanted)
+        order = [group["name"] for group in groups]
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "rules").mkdir()
-            (Path(folder) / "tests").mkdir()
-            groups = []
-            for file in used:
-                content = copy.deepcopy(self.rules[file])
-                if mutant is not None and mutant.file == file:
-                    content["groups"][mutant.group]["rules"][mutant.rule] = mutant.content
-                for group in content["groups"]:
-                    group["rules"] = [rule for rule in group["rules"] if _touches(rule, kpis, alert)]
-                groups += [group["name"] for group in content["groups"]]
-                (Path(folder) / "rules" / file).write_text(yaml.safe_dump(content))
-            reduced = _reduced(test, kpis, alert)
-            if reduced is None:
-                return False
+            for name, content in files.items():
+                _write(Path(folder) / "rules" / name, content)
             path = Path(folder) / "tests" / "test.yaml"
-            path.write_text(yaml.safe_dump({**reduced, "group_eval_order": groups}))
+            _write(path, {**test, "tests": [reduced], "group_eval_order": order})
             run = subprocess.run(
                 ["promtool", "test", "rules", str(path)], capture_output=True, timeout=SECONDS_MAX, check=False
             )
         return run.returncode != 0
 
 
-def _touches(rule: dict[str, Any], kpis: set[str] | frozenset[str] | None, alert: str | None) -> bool:
-    if alert is not None and "alert" in rule:
-        return bool(rule["alert"] == alert)
-    named = re.findall(r'kpi="(?:not-)?([a-z_]+)"', rule["expr"])
-    return kpis is None or not named or bool(kpis & set(named))
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.dump(content, Dumper=yaml.CSafeDumper))
 
 
-def _reduced(test: dict[str, Any], kpis: set[str] | frozenset[str] | None, alert: str | None) -> dict[str, Any] | None:
-    """The test with what belongs to these KPIs, or to this alert, alone; None where nothing is left."""
-    [case] = test["tests"]
+def _name(rule: dict[str, Any]) -> str:
+    return str(rule.get("alert") or rule["record"])
 
-    def belongs(series: str) -> bool:
-        kpi = re.search(r'kpi="([a-z_]+)"', series)
-        return kpis is None or kpi is None or kpi[1] in kpis
+
+def _around(rule: dict[str, Any], rules: list[dict[str, Any]]) -> set[str]:
+    """The names of what reads a rule, of what that reads in turn, and of what all of them need."""
+    reads = {_name(each): set[str]() for each in rules}
+    for each in rules:
+        reads[_name(each)] |= set(re.findall(r"flowmetrics:[\w:]+", each["expr"]))
+    wanted = {_name(rule)}
+    while more := {name for name, read in reads.items() if read & wanted} - wanted:
+        wanted |= more
+    while more := {name for each in wanted for name in reads.get(each, set())} - wanted:
+        wanted |= more
+    return wanted
+
+
+def _belongs(text: str, kpis: Collection[str]) -> bool:
+    """Whether a rule or a series is about one of some KPIs, or about none."""
+    named = re.findall(r'kpi="(?:not-)?([a-z_]+)"', text)
+    return not kpis or not named or bool(set(named) & set(kpis))
+
+
+def _reduced(case: dict[str, Any], kpis: Collection[str], wanted: set[str]) -> dict[str, Any]:
+    """The test with what is said of these KPIs, and of the rules that are wanted, alone."""
 
     def expected(sample: dict[str, Any]) -> bool:
-        name = re.search(r'alertname="(\w+)"', sample["labels"])
-        return belongs(sample["labels"]) and (alert is None or name is None or name[1] == alert)
+        name = re.search(r'alertname="(\w+)"', sample["labels"]) or re.match(r"([\w:]+)", sample["labels"])
+        assert name is not None
+        return name[1] in wanted and _belongs(sample["labels"], kpis)
 
-    lines = [line for line in case["input_series"] if belongs(line["series"])]
-    asked = [
-        {**each, "exp_samples": [s for s in each["exp_samples"] if expected(s)]} for each in case["promql_expr_test"]
-    ]
-    if not lines:
-        return None
-    return {**test, "tests": [{**case, "input_series": lines, "promql_expr_test": asked}]}
+    return {
+        **case,
+        "input_series": [line for line in case["input_series"] if _belongs(line["series"], kpis)],
+        "promql_expr_test": [
+            {**each, "exp_samples": [sample for sample in each["exp_samples"] if expected(sample)]}
+            for each in case["promql_expr_test"]
+        ],
+    }
 
 
 def main() -> int:

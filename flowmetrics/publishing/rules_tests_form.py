@@ -83,7 +83,7 @@ class Case:
                 {
                     "expr": asked.expr,
                     "eval_time": asked.at,
-                    "exp_samples": [{"labels": name, "value": value} for name, value in sorted(asked.values.items())],
+                    "exp_samples": [{"labels": name, "value": value} for name, value in asked.values.items()],
                 }
                 for asked in self.values
             ],

@@ -10,19 +10,21 @@ Where an alert fires is asked of `flowmetrics.drift`, which says the same in Pyt
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.drift import Then, baseline_of, limit_of
+from flowmetrics.drift import SPREADS, Then, baseline_of, limit_of
 from flowmetrics.instants import duration_text, duration_us
 from flowmetrics.kpi import Noise, Point, Unit
 from flowmetrics.publishing.rules_cells import Watched, watched, windows
 from flowmetrics.publishing.rules_drift import drift_group
 from flowmetrics.publishing.rules_form import Alert
 from flowmetrics.publishing.rules_recording import WORKER
-from flowmetrics.publishing.rules_tests_form import Case, Firing, Labels, Line, Stretch, earlier, later, seen
+from flowmetrics.publishing.rules_tests_form import Asked, Case, Firing, Labels, Line, Stretch, earlier, later, seen
+from flowmetrics.publishing.rules_tests_form import series as recorded
 
 MOVED: Final = "36d"
 CLUSTER: Final = {"cluster": "eu"}
@@ -105,6 +107,7 @@ def kpi_case(configuration: Configuration) -> Case:
             ]
             for moment in sorted(moments, key=duration_us)
         },
+        [asked for each, _, streams in told for stream in streams if (asked := _asked(each, stream, configuration))],
     )
 
 
@@ -123,8 +126,9 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
     yield replace(beyond, name="restarted", workers=(("0s", RESTARTS),), fires=False)
     yield replace(beyond, name="three weeks", begin=_weeks_behind(each, 3))
     yield replace(beyond, name="two weeks", begin=_weeks_behind(each, 2), fires=False)
+    if duration_us(_window(each)) >= duration_us("7d"):
+        yield replace(beyond, name="window not covered", begin=earlier(MOVED, "516h"), fires=False)
     if duration_us(_window(each)) >= duration_us("1d"):
-        yield replace(beyond, name="window not covered", begin=_uncovered(each), fires=False)
         yield replace(beyond, name="hole a window ago", silent=(_hole(each),))
     eighth = base / 8
     yield from _pair(each, "spread", (base - eighth, base + eighth, base - eighth, base + eighth), 0.0, 0.0)
@@ -141,6 +145,50 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
     if each.declared.points:
         yield from _pair(each, "zero", (0.0,) * 4, 0.0, 0.0)
         yield from _pair(each, "negative", (-base,) * 4, 0.0, 0.0)
+
+
+def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked | None:
+    """Every recorded series of a value stream that has just moved, of one through a rename too."""
+    if stream.name not in ("beyond minimum", "renamed"):
+        return None
+    alert, cells = each.declared, {**_stream_labels(each, stream), **CLUSTER}
+    base, sided = stream.weeks[0], stream.far is not None
+    labels = {"kpi": each.kpi.name, **cells}
+    stream_labels = {"kpi": each.kpi.name, "value_stream": stream.name, **CLUSTER}
+    told: dict[str, float] = {}
+
+    def tell(name: str, value: float, **more: str) -> None:
+        told[recorded(f"flowmetrics:kpi:{name}", {**labels, **more})] = value
+
+    tell("value", stream.now)
+    tell("samples", stream.now if each.counted else each.kpi.samples_min)
+    tell("trusted", stream.now)
+    tell("baseline", base)
+    tell("baseline_weeks", len(stream.weeks))
+    spread = alert.spread_min if alert.points else alert.spread_min * base
+    tell("baseline_spread", spread)
+    for week in range(1, len(stream.weeks) + 1):
+        tell("same_time", base, weeks_ago=str(week))
+    for side in ("lower", "upper") if sided else ():
+        tell(side, stream.now)
+        tell(f"trusted_{side}", stream.now)
+        tell(f"baseline_{side}", base)
+        for week in range(1, len(stream.weeks) + 1):
+            tell(f"same_time_{side}", base, weeks_ago=str(week))
+    tell("margin", alert.minimum if alert.points else alert.minimum * base, reason="minimum")
+    tell("margin", SPREADS * spread, reason="spread")
+    if alert.noise is Noise.BOUNDS:
+        tell("margin", 0.0, reason="bounds")
+    if alert.noise is Noise.COUNTING:
+        tell("margin", 3 * math.sqrt(2 * base + 2.25) + (4.5 if each.rises else -4.5), reason="counting")
+    least = (1 if each.rises else -1) * _base(each) / 2**20
+    tell(f"band_{'high' if each.rises else 'low'}", stream.now - least)
+    told[recorded("flowmetrics:kpi:known", stream_labels)] = 1
+    told[recorded("flowmetrics:kpi:covered", stream_labels)] = 1
+    for window in windows(configuration):
+        told[recorded("flowmetrics:kpi:covered", {**stream_labels, "window": window})] = 1
+    query = f'{{__name__=~"flowmetrics:kpi:.+",kpi="{each.kpi.name}",value_stream="{stream.name}"}}'
+    return Asked(query, MOVED, told)
 
 
 def _base(each: Watched) -> float:
@@ -190,12 +238,6 @@ def _window(each: Watched) -> str:
 def _weeks_behind(each: Watched, weeks: int) -> str:
     """A begin with which so many weeks lie behind."""
     return earlier(earlier(MOVED, f"{7 * weeks + 6}d"), max(_window(each), "1d", key=duration_us))
-
-
-def _uncovered(each: Watched) -> str:
-    """A begin with which three weeks lie behind, but not three whose window is covered."""
-    half_us = duration_us(_window(each)) // 2
-    return duration_text(duration_us(earlier(MOVED, "21d")) - half_us)
 
 
 def _hole(each: Watched) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from agents.past import KEPT_HOURS, Past
 from agents.published import clock_us
 from flowmetrics.configuration import Configuration
 from flowmetrics.driver import Driver
-from flowmetrics.errors import Rejection
+from flowmetrics.errors import OperationError, Rejection
 from flowmetrics.instants import DAY_US, HOUR_US, SECOND_US
 from flowmetrics.settings import effective, read_settings
 from flowmetrics.source import Timed
@@ -118,6 +119,11 @@ def main() -> None:
     past = Past(directory_of(configuration.broker))
     try:
         fill(configuration, past, clock_us())
+    except (
+        OperationError,
+        sqlite3.Error,
+    ) as error:  # of a disk that is full, or a log that is damaged, the engine ends
+        sys.exit(f"the past of the page is not filled for now: {error}")
     finally:
         past.close()
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from engine import EngineProcess, done, until
@@ -57,3 +60,12 @@ def test_a_few_events_of_now_start_no_reading_of_the_log(make: Make) -> None:
     engine.shows(lambda page: page.velocity(), 5.0)
     assert Past(engine.data).remembered("filled") is None
     assert velocity(engine)["state"] == "warming"
+
+
+def test_a_log_that_cannot_be_read_ends_the_reading_of_the_past_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "flowmetrics.db").write_bytes(b"no database" * 1000)
+    asked = f"broker: local://{tmp_path}\n".encode()
+    told = subprocess.run([sys.executable, "-m", "agents.filling"], input=asked, capture_output=True, check=False)
+    assert told.returncode == 1
+    assert b"is not filled for now: " in told.stderr
+    assert b"Traceback" not in told.stderr

@@ -70,7 +70,7 @@ def test_a_second_engine_on_a_directory_is_told_who_holds_it(make: Make) -> None
     assert second.ready().metrics().velocity() == 1, "a lock dies with its holder"
 
 
-@pytest.mark.parametrize("words", [("audit",), ("explain", "item", "A"), ("rejected", "--replay")], ids=lambda w: w[0])
+@pytest.mark.parametrize("words", [("audit",), ("rejected", "--replay")], ids=lambda w: w[0])
 def test_a_command_that_needs_the_directory_is_told_who_holds_it(engine: EngineProcess, words: tuple[str, ...]) -> None:
     engine.run(*words).failed(1, f"process {engine.pid}", "stop it")
 

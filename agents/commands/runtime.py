@@ -61,9 +61,8 @@ def runtime_of(configuration: Configuration) -> Runtime:
     try:
         from agents.commands import kafka  # needs what only some installations have
     except ImportError as error:
-        raise ConfigurationError(
-            f"broker {configuration.broker} needs {error.name}; install flowmetrics[kafka]"
-        ) from None
+        package = (error.name or str(error)).partition(".")[0]
+        raise ConfigurationError(f"broker {configuration.broker} needs {package}; install flowmetrics[kafka]") from None
     return kafka
 
 

@@ -7,10 +7,14 @@ says, and rules are evaluated every few seconds.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +40,7 @@ STEP: Final = "1h"
 SCRAPE: Final = "2s"
 EVALUATE: Final = "5s"
 POLL_SECONDS: Final = 0.2
+END_SECONDS: Final = 5.0
 MISSING: Final = (
     "No alert is sent, because Prometheus and Alertmanager are not both on the PATH; the page shows the same states."
 )
@@ -83,12 +88,21 @@ def _backfilled(configuration: Configuration, folder: Path, over: threading.Even
         )  # fmt: skip
     while process.poll() is None:
         if over.wait(POLL_SECONDS):
-            process.terminate()
-            process.wait()
+            _end(process)
             return False
     if process.returncode:
         raise OperationError((folder / "backfill.log").read_text(errors="replace").strip())
     return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it started, which write into the same folder."""
+    until = time.monotonic() + END_SECONDS
+    with contextlib.suppress(ProcessLookupError):  # when none of the session is left
+        while time.monotonic() < until:
+            os.killpg(process.pid, signal.SIGKILL)  # the session that was made for it
+            process.poll()
+            time.sleep(POLL_SECONDS / 10)
 
 
 def _routes(url: str) -> dict[str, Any]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from agents.past import Past
 
 EXAMPLES = 100
 
@@ -17,3 +21,19 @@ for name, times in (("ci", 1), ("long", 20)):
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 settings.load_profile(os.environ.get("FLOWMETRICS_HYPOTHESIS", "ci"))
+
+
+@pytest.fixture
+def pasts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Past]]:
+    """Every past that a test opens is closed after it, which Python 3.13 asks for."""
+    opened: list[Past] = []
+    init = Past.__init__
+
+    def noted(self: Past, *words: object) -> None:
+        init(self, *words)  # type: ignore[arg-type]
+        opened.append(self)
+
+    monkeypatch.setattr(Past, "__init__", noted)
+    yield opened
+    for past in opened:
+        past.close()

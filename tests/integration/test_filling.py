@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import pytest
 from engine import EngineProcess, done, until
 
 from agents.past import Past
+
+pytestmark = pytest.mark.usefixtures("pasts")
 
 Make: TypeAlias = Callable[..., EngineProcess]
 DAY = 86_400.0

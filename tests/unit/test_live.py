@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 import orjson
+import pytest
 
 from agents.live import LiveFeed
 from agents.past import Past
@@ -13,6 +14,8 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.kpi import Point
 from flowmetrics.kpis import selected
 from flowmetrics.steps.read import Points
+
+pytestmark = pytest.mark.usefixtures("pasts")
 
 FLOW = Configuration(kpis=("flow_velocity", "flow_load"))
 OTHERS = selected(Configuration(kpis=("flow_velocity", "nps")))

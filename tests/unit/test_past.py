@@ -18,6 +18,8 @@ from flowmetrics.kpi import DriftAlert, Kpi, Point
 from flowmetrics.kpis import selected
 from flowmetrics.steps.read import Points
 
+pytestmark = pytest.mark.usefixtures("pasts")
+
 CONFIGURATION = Configuration(kpis=("flow_time",))
 (FLOW_TIME,) = selected(CONFIGURATION)
 LABELS = (("value_stream", "shop"), ("item_type", "all"), ("window", "7d"), ("percentile", "p85"))

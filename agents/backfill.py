@@ -18,6 +18,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
@@ -96,6 +97,10 @@ class Chronicle:
                 self.taken += 1
                 yield timed[0], arrived_at, body
 
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
     @property
     def first(self) -> int | None:
         """The instant of the first event; None where there is none."""
@@ -140,9 +145,11 @@ class Backfill(NamedTuple):
     hole_us: int
     folder: Path
 
-    def chronicle(self) -> Chronicle:
-        """The events."""
-        return Chronicle(self.configuration, self.folder / "chronicle.db")
+    @contextmanager
+    def chronicle(self) -> Iterator[Chronicle]:
+        """The events, open for a while."""
+        with closing(Chronicle(self.configuration, self.folder / "chronicle.db")) as chronicle:
+            yield chronicle
 
     def write(self, out: BinaryIO, progress: Callable[[int], None], processes: int = os.cpu_count() or 1) -> Written:
         """Write everything as one OpenMetrics text; `progress` is told of the instants that are done."""
@@ -171,9 +178,12 @@ class Backfill(NamedTuple):
 
     def read(self, stretch: Span, progress: Callable[[int], None]) -> Shelf:
         """Read a stretch of the span, after taking every event before it."""
+        with self.chronicle() as chronicle:
+            return self._read(Due(chronicle.events()), stretch, progress)
+
+    def _read(self, events: Due, stretch: Span, progress: Callable[[int], None]) -> Shelf:
         shelf, chapter = Shelf(self.folder / f"{stretch.first}.txt"), Chapter()
         driver, ready = Driver(self.configuration), ready_family(True)
-        events = Due(self.chronicle().events())
         for at in stretch.instants:
             driver.advance(at)
             for batch in events.until(at):

@@ -55,7 +55,8 @@ def main(streams: int, days: int) -> None:
         task = Backfill(Configuration(), Span(end - days * DAY_US, end, 5 * MINUTE_US), 5 * DAY_US, Path(place))
         lines = list(events(streams))
         begun = time.monotonic()
-        task.chronicle().tell(((2**62, line) for line in lines), task.span.last)
+        with task.chronicle() as chronicle:
+            chronicle.tell(((2**62, line) for line in lines), task.span.last)
         with (task.folder / "history.txt").open("wb") as out:
             written = task.write(out, lambda instants: None)
         seconds = time.monotonic() - begun

@@ -204,7 +204,8 @@ def evaluate(log: Log, events: Iterable[dict[str, Any]], span: Span) -> Found:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         work = Backfill(log.configuration, span, 10_000 * DAY_US, folder)
-        work.chronicle().tell(((2**62, orjson.dumps(event)) for event in events), span.last)
+        with work.chronicle() as chronicle:
+            chronicle.tell(((2**62, orjson.dumps(event)) for event in events), span.last)
         path, blocks = folder / "history.txt", folder / "prometheus"
         with path.open("wb") as out:
             work.write(Totals(out), lambda instants: None)

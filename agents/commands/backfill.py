@@ -66,7 +66,7 @@ def backfill(wanted: Wanted, configuration: Configuration) -> None:
         path = wanted.openmetrics or folder / "history.txt"
         out = held.enter_context(_fresh(path))
         task = Backfill(configuration, span, hole_us, folder)
-        chronicle = task.chronicle()
+        chronicle = held.enter_context(task.chronicle())
         _tell(chronicle, span.last, wanted, configuration)
         with bar(len(span.instants), "computing") as progress:
             written = task.write(out, progress)

@@ -106,7 +106,8 @@ def test_a_past_that_is_read_in_several_processes_is_the_same(tmp_path: Path) ->
     for processes in (1, 2):
         task = Backfill(configuration, span, 5 * DAY_US, tmp_path / str(processes))
         task.folder.mkdir()
-        task.chronicle().tell(((FAR_FUTURE, line) for line in lines(weeks(2)).splitlines()), span.last)
+        with task.chronicle() as chronicle:
+            chronicle.tell(((FAR_FUTURE, line) for line in lines(weeks(2)).splitlines()), span.last)
         text = io.BytesIO()
 
         def progress(instants: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -65,14 +66,14 @@ def fill(
     """
     blocks = folder / "blocks"
     blocks.mkdir()
-    _run(blocks_command(openmetrics, blocks))
+    _run(blocks_command(openmetrics, blocks), folder)
     progress(1)
     for number, text in enumerate(passes):
         rules, recorded = folder / "rules.yaml", folder / f"recorded-{number}"
         rules.write_text(text)
         recorded.mkdir()
         with serving(blocks, folder, span.step) as address:
-            _run(_rules_command(rules, address, span, recorded))
+            _run(_rules_command(rules, address, span, recorded), folder)
         _move(recorded, blocks)
         progress(1)
     return _move(blocks, directory)
@@ -94,8 +95,10 @@ def _move(source: Path, target: Path) -> int:
     return len(blocks)
 
 
-def _run(command: Sequence[str]) -> None:
-    ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+def _run(command: Sequence[str], folder: Path) -> None:
+    """Run a tool, whose temporary files are in the folder too: it leaves them behind where it is killed."""
+    surroundings = {**os.environ, "TMPDIR": str(folder)}
+    ran = subprocess.run(command, env=surroundings, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     said = [line for line in (ran.stdout + ran.stderr).decode("utf-8", "replace").splitlines() if "err" in line]
     if ran.returncode or said:  # it exits with 0 where a rule cannot be evaluated
         raise OperationError(f"{' '.join(command[:3])} failed: {said[-1] if said else ran.returncode}")

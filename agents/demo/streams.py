@@ -95,7 +95,7 @@ PER_SECOND: Final[Mapping[str, tuple[float, float]]] = {
     "crawl": (0.2, 0.2),
     "sign_up": (0.03, 0.008),
     "reach_value": (0.02, 0.008),
-    "nps": (0.07, 0.20),
+    "nps": (0.07, 0.45),
     "csat": (0.08, 0.20),
     "ces": (0.05, 0.12),
     "enps": (0.004, 0.004),

@@ -45,6 +45,7 @@ def engine_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
 
 
 def _sums() -> list[Recording]:
+    """What nobody shows any more is as it was last; what an engine that is ready never showed is zero."""
     workers = ", ".join((*WORKER, "version"))
     return [
         Recording("flowmetrics:engine:workers", f"count without ({workers}) (flowmetrics_build_info)"),
@@ -53,7 +54,8 @@ def _sums() -> list[Recording]:
             Recording(
                 f"flowmetrics:engine:{name}",
                 f"sum without ({', '.join((*WORKER, label))}) (flowmetrics_{metric}_total)\n"
-                "or 0 * flowmetrics:engine:workers",
+                f"or last_over_time(flowmetrics:engine:{name}[1d])\n"
+                f"or 0 * (min {WITHOUT_WORKER} (flowmetrics_engine_ready) == 1)",
             )
             for name, metric, label in (
                 ("accepted", "events_accepted", "source"),

@@ -9,7 +9,7 @@ They begin with the recorded series that alerts read, so that minutes can be tri
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.instants import duration_us
@@ -28,6 +28,7 @@ _GAP: Final = "56m"
 """So much may be missing while an alert is pending: the longest that is bridged."""
 _LONG_GAP: Final = "152m"
 """So much may be missing while it fires, because it is kept as well."""
+Firings: TypeAlias = Sequence[tuple[Alert, str]]
 _OVER: Final = "80m"
 """So much later what vanished is over: it is known for an hour more."""
 _BEYOND: Final = 1.0000001
@@ -51,12 +52,14 @@ def alert_case(configuration: Configuration) -> Case:
             _note(moments, rule, name, labels)
     for expected in burning(configuration):
         page, ticket = [rule for rule in rules if rule.alert == expected.name]
-        for name, burns, fires in _burns(expected):
+        for name, burns, fires in _burns(expected, page, ticket):
             labels = {"kpi": expected.kpi.name, "value_stream": name, **expected.cells}
-            lines += _burn_lines(burns, labels, page.hold)
-            for rule, window, wanted in ((page, expected.middle, "page"), (ticket, expected.long, "ticket")):
-                if wanted in fires:
-                    _note(moments, rule, "beyond", {**labels, "window": window})
+            lines += [
+                Line("flowmetrics:kpi:burn", {**labels, "window": window}, told) for window, told in burns.items()
+            ]
+            for rule, kind in fires:
+                window = expected.middle if rule is page else expected.long
+                _note(moments, rule, kind, {**labels, "window": window})
     ordered = sorted(moments, key=duration_us)
     return Case(
         "every alert begins and ends",
@@ -101,39 +104,44 @@ def _lines(each: Watched, name: str, labels: Labels, hold: str) -> Iterator[Line
     """A value and its band; while it is usual the value is at the band, which is not beyond it."""
     band, side = 100.0, "high" if each.rises else "low"
     moved = band if name == "at" else band * _BEYOND if each.rises else band / _BEYOND
-    begin, back, _ = _edges(hold)
-    values = [Stretch("0s", band), Stretch(MOVED, moved)]
-    if name == "gap":
-        values += _silence(moved, later(MOVED, EVERY), _GAP) + _silence(moved, later(begin, "64m"), _LONG_GAP)
-    values.append(Stretch(back, None if name == "vanished" else band))
+    values = _stretches(moved, hold, name, usual=band)
     yield Line("flowmetrics:kpi:trusted", labels, values)
-    bands = [Stretch(each.begin, None if each.value is None else band) for each in values]
+    bands = [Stretch(told.begin, None if told.value is None else band) for told in values]
     yield Line(f"flowmetrics:kpi:band_{side}", labels, bands)
+
+
+def _stretches(moved: float, hold: str, kind: str, usual: float = 0.0) -> list[Stretch]:
+    """What moves, and then comes back, stays or vanishes; with two gaps where that is tried."""
+    begin, back, _ = _edges(hold)
+    gaps = []
+    if kind == "gap":
+        gaps = _silence(moved, later(MOVED, EVERY), _GAP) + _silence(moved, later(begin, "64m"), _LONG_GAP)
+    then = {"vanished": None, "stays": moved}.get(kind, usual)
+    return [Stretch("0s", usual), Stretch(MOVED, moved), *gaps, Stretch(back, then)]
 
 
 def _silence(value: float, begin: str, duration: str) -> list[Stretch]:
     return [Stretch(begin, None), Stretch(later(begin, duration), value)]
 
 
-def _burns(each: Burning) -> Iterator[tuple[str, Mapping[str, float], Sequence[str]]]:
-    """Name, burn by window, and the severities that fire."""
-    windows = (each.short, each.middle, each.long)
-    told: Sequence[tuple[str, tuple[float, float, float], Sequence[str]]] = (
-        ("fast", (FAST_BURN * _BEYOND, FAST_BURN * _BEYOND, 0.0), ["page"]),
-        ("fast but not for long", (9.0, FAST_BURN, 0.0), []),
-        ("fast but over", (FAST_BURN, 9.0, 0.0), []),
-        ("slow", (0.0, SLOW_BURN * _BEYOND, SLOW_BURN * _BEYOND), ["ticket"]),
-        ("slow but not for long", (0.0, 9.0, SLOW_BURN), []),
-        ("slow but over", (9.0, SLOW_BURN, 9.0), []),
-        ("all", (9.0, 9.0, 9.0), ["page", "ticket"]),
-    )
-    for name, burns, fires in told:
-        if len(set(windows)) == len(windows) or len(set(burns)) == 1:
-            yield name, dict(zip(windows, burns, strict=True)), fires
+def _burns(each: Burning, page: Alert, ticket: Alert) -> Iterator[tuple[str, Mapping[str, list[Stretch]], Firings]]:
+    """Name, stretches by window, and what fires: each rule with the kind of stream that it sees.
+
+    Of the two windows of a rule each is tried by itself: at its limit, when it comes back, and when it vanishes.
+    """
+    pairs = ((page, FAST_BURN, each.middle, each.short), (ticket, SLOW_BURN, each.long, each.middle))
+    for rule, factor, long, short in pairs:
+        name, moved = rule.labels["severity"], factor * _BEYOND
+        yield f"{name} beyond", _both(rule, moved, "beyond", long, short), [(rule, "beyond")]
+        yield f"{name} gap", _both(rule, moved, "gap", long, short), [(rule, "gap")]
+        for one, other in ((long, short), (short, long)) if long != short else ():
+            stays = _stretches(moved, rule.hold, "stays")
+            at = _stretches(float(factor), rule.hold, "beyond")
+            yield f"{name} at the limit over {one}", {one: at, other: stays}, []
+            for kind in ("beyond", "vanished"):
+                told = {one: _stretches(moved, rule.hold, kind), other: stays}
+                yield f"{name} {kind} over {one}", told, [(rule, kind)]
 
 
-def _burn_lines(burns: Mapping[str, float], labels: Labels, hold: str) -> Iterator[Line]:
-    _, back, _ = _edges(hold)
-    for window, burn in burns.items():
-        stretches = [Stretch("0s", 0.0), Stretch(MOVED, burn), Stretch(back, 0.0)]
-        yield Line("flowmetrics:kpi:burn", {**labels, "window": window}, stretches)
+def _both(rule: Alert, moved: float, kind: str, *windows: str) -> dict[str, list[Stretch]]:
+    return {window: _stretches(moved, rule.hold, kind) for window in windows}

@@ -79,7 +79,7 @@ def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
 def week_case(configuration: Configuration) -> Case:
     """What is told against former weeks."""
     rules = _rules(configuration)
-    tried = [_Tried("alive", [_ALIVE], None), *_stale(rules), *_late(rules), *_baselines(rules)]
+    tried = [_Tried("alive", _ALIVE, None), *_stale(rules), *_late(rules), *_baselines(rules)]
     return _case("every alert about the engine that looks back over weeks", WEEKS, rules, tried)
 
 
@@ -144,7 +144,10 @@ def _during(value: float, usual: float = 0.0, step: float = 0.0, timeline: Timel
     return [Stretch("0s", usual), Stretch(timeline.begun, value, step), Stretch(timeline.back, usual)]
 
 
-_ALIVE: Final = _raw("build_info", Stretch("0s", 1.0), version="1")
+_ALIVE: Final = (
+    _raw("build_info", Stretch("0s", 1.0), version="1"),
+    _raw("engine_ready", Stretch("0s", 1.0)),
+)
 
 
 def _lag(rules: Rules) -> Iterator[_Tried]:
@@ -154,18 +157,18 @@ def _lag(rules: Rules) -> Iterator[_Tried]:
     stuck = later(MINUTES.begun, "12m")  # the first evaluation whose last quarter of an hour lies behind the begin
     arriving = _raw("events_accepted_total", Stretch("0s", 0.0, 600.0), source="any")
     for cluster, value, step, lines, fires in (
-        ("lag at", least, 0.0, [_ALIVE], False),
-        ("lag", least + 1, 0.0, [_ALIVE], True),
-        ("lag drains", 5000.0, -1.0, [_ALIVE], False),
-        ("lag grows", least + 1, 1.0, [_ALIVE], True),
-        ("lag of a busy engine", _BUSY_LAG, 0.0, [_ALIVE, arriving], False),
-        ("lag of a busy engine that is stuck", _BUSY_LAG + 1, 0.0, [_ALIVE, arriving], True),
+        ("lag at", least, 0.0, _ALIVE, False),
+        ("lag", least + 1, 0.0, _ALIVE, True),
+        ("lag drains", 5000.0, -1.0, _ALIVE, False),
+        ("lag grows", least + 1, 1.0, _ALIVE, True),
+        ("lag of a busy engine", _BUSY_LAG, 0.0, [*_ALIVE, arriving], False),
+        ("lag of a busy engine that is stuck", _BUSY_LAG + 1, 0.0, [*_ALIVE, arriving], True),
     ):
         yield _Tried(cluster, [*lines, _raw(waiting, *_during(value, step=step))], rule if fires else None, stuck)
     halves = [_raw(waiting, *_during(least / 2 + 1), worker=name) for name in "ab"]
-    yield _Tried("lag of two workers", [_ALIVE, *halves], rule, stuck)
+    yield _Tried("lag of two workers", [*_ALIVE, *halves], rule, stuck)
     taken = [Stretch(later("24h", f"{4 * n}m"), 99.0 if n % 3 else 0.0) for n in range(61)]
-    yield _Tried("lag that is taken now and then", [_ALIVE, _raw(waiting, *taken)], None)
+    yield _Tried("lag that is taken now and then", [*_ALIVE, _raw(waiting, *taken)], None)
 
 
 def _rejects(rules: Rules) -> Iterator[_Tried]:
@@ -302,37 +305,44 @@ _COUNTERS: Final = {
 def _counters() -> Case:
     """What is made of counters that move from worker to worker, that nobody shows for a moment, and that begin."""
     now, every = _COUNTED_AT, MINUTES.every
-    before, hour_ago = earlier(now, every), earlier(now, "1h")
-    last, width = _steps(now), {window: _steps(window) for window in burn_windows()}
+    last = _steps(now)
+    width = {window: _steps(window) for window in burn_windows()}
     told = {
-        "counted": (_counting(Stretch("0s", 0, 1)), width),
-        "nobody shows it": (_counting(Stretch("0s", 0, 1), Stretch(now, None)), {w: n - 1 for w, n in width.items()}),
-        "nobody showed it": (
-            _counting(
-                Stretch("0s", 0, 1),
-                Stretch(hour_ago, None),
-                Stretch(later(hour_ago, every), last - _steps("1h") + 1, 1),
-            ),
-            {**width, "1h": width["1h"] + 1},
-        ),
+        "counted": (_counting(Stretch("0s", 0, 1)), width, width),
         "handed over": (
             [
-                *_counting(Stretch("0s", 0, 1), Stretch(before, None)),
+                *_counting(Stretch("0s", 0, 1), Stretch(earlier(now, every), None)),
                 *_counting(Stretch(now, last), worker="b"),
             ],
             width,
+            width,
         ),
-        "begun": (_counting(Stretch(now, 7)), dict.fromkeys(width, 7)),
+        "begun": (_counting(Stretch(now, 7)), dict.fromkeys(width, 7), {}),
     }
+    for missing in (1, 4):  # within the ten minutes that are bridged, and beyond: a missing sample is seen for five
+        now_missing = Stretch(earlier(now, f"{4 * missing - 4}m"), None)
+        gaps = [
+            Stretch(earlier(now, f"{4 * (steps + n)}m"), None if n >= 0 else last - steps + 1, 1)
+            for steps in sorted(width.values(), reverse=True)
+            for n in (missing - 1, -1)
+        ]
+        for name, holes, growth in (
+            ("shown by nobody", [now_missing], {window: max(0, steps - missing) for window, steps in width.items()}),
+            ("shown by nobody then", gaps, {window: steps + missing for window, steps in width.items()}),
+        ):
+            told[f"{name}, {missing}"] = (
+                _counting(Stretch("0s", 0, 1), *holes),
+                growth,
+                growth if missing == 1 else {},
+            )
+    engines = [_Tried(cluster, [*_ALIVE, *counting], None) for cluster, (counting, _, _) in told.items()]
     asked = {
         name: value
-        for cluster, (_, growth) in told.items()
-        for name, value in _grown(cluster, growth, of_sources=cluster != "begun")
+        for cluster, (_, growth, of_sources) in told.items()
+        for name, value in _grown(cluster, growth, of_sources)
     }
-    lines = [
-        line for cluster, (counting, _) in told.items() for line in _Tried(cluster, [_ALIVE, *counting], None).lines
-    ]
-    query = '{__name__=~"flowmetrics:(engine|source):.+_(growth|burn).+"}'
+    query = '{__name__=~"flowmetrics:(engine|source):.+_(growth|burn).+"} > -Inf'  # nothing of nothing is no number
+    lines = [line for each in engines for line in each.lines]
     return Case("counters that move", every, now, lines, 'alertname="none"', {}, [Asked(query, now, asked)])
 
 
@@ -356,16 +366,17 @@ def _counting(*shape: Stretch, worker: str = "a") -> list[Line]:
     ]
 
 
-def _grown(cluster: str, growth: Mapping[str, int], of_sources: bool) -> Iterator[tuple[str, float]]:
+def _grown(cluster: str, growth: Mapping[str, int], of_sources: Mapping[str, int]) -> Iterator[tuple[str, float]]:
     """The recorded series of a cluster whose counters grew for so many evaluations in each window."""
     accepted, rejected, overflow = _PER_STEP.values()
     labels = {"cluster": cluster}
     for window, steps in growth.items():
         yield series(f"flowmetrics:engine:accepted_growth{window}", labels), accepted * steps
         yield series(f"flowmetrics:engine:rejected_growth{window}", labels), rejected * steps
-        share = rejected * steps / (accepted * steps + rejected * steps)
-        yield series(f"flowmetrics:engine:reject_burn{window}", labels), share / REJECTS_BUDGET
+        if steps:
+            share = rejected * steps / (accepted * steps + rejected * steps)
+            yield series(f"flowmetrics:engine:reject_burn{window}", labels), share / REJECTS_BUDGET
     yield series("flowmetrics:engine:overflow_growth1h", labels), overflow * growth["1h"]
-    for window in ("1h", "1d") if of_sources else ():
+    for window in of_sources.keys() & {"1h", "1d"}:
         told = {"cluster": cluster, "source": "any"}
-        yield series(f"flowmetrics:source:accepted_growth{window}", told), accepted * growth[window]
+        yield series(f"flowmetrics:source:accepted_growth{window}", told), accepted * of_sources[window]

@@ -34,8 +34,8 @@ RESTARTS: Final = "restarts"
 
 
 def worker(name: str) -> dict[str, str]:
-    """The labels of a worker, all of which go when it is renamed."""
-    return {**dict.fromkeys(WORKER, name), **CLUSTER}
+    """The labels of a worker, all of which change when it is renamed; the one that restarts has the job of another."""
+    return {**dict.fromkeys(WORKER, name), "job": "a" if name == RESTARTS else name, **CLUSTER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,11 +255,10 @@ def _engines(times: Times) -> list[Line]:
     """Whether each worker is ready; one restarts when everything moves, and another job has a worker of its name."""
     always = (Stretch("0s", 1.0),)
     restarting = (Stretch("0s", 1.0), Stretch(MOVED, 0.0), Stretch(times.back, 1.0))
-    namesake = {**worker(RESTARTS), "job": "another"}
     return [
         *(Line("flowmetrics_engine_ready", worker(name), always) for name in "abc"),
         Line("flowmetrics_engine_ready", worker(RESTARTS), restarting),
-        Line("flowmetrics_engine_ready", namesake, always),
+        Line("flowmetrics_engine_ready", {**worker(RESTARTS), "job": "another"}, always),
     ]
 
 

@@ -46,6 +46,11 @@ class Watched:
         return self.declared.noise is Noise.COUNTING
 
     @property
+    def bounded(self) -> bool:
+        """Whether chance is told by the bounds of the value."""
+        return self.declared.noise is Noise.BOUNDS
+
+    @property
     def selector(self) -> str:
         """The matchers of the series that the alert reads."""
         return matchers({"kpi": self.kpi.name, **self.cells})

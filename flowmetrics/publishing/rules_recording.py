@@ -48,7 +48,7 @@ def recording_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
         "value": _uniform(configuration),
         "covered": _covered(configuration),
         "trusted": _trusted(kpis, burning(configuration)),
-        "same_time": _same_time(),
+        "same_time": _same_time(kpis),
         "baseline": _baseline(),
         "baseline_spread": [_spread(each) for each in kpis],
         "margin": _margins(kpis),
@@ -122,15 +122,23 @@ def _burn(each: Burning) -> Recording:
     return Recording("flowmetrics:kpi:burn", f"{late} / {each.budget:.6g}", {"kpi": each.kpi.name})
 
 
-def _same_time() -> list[Recording]:
-    """The median over an hour before and after, so that a gap does not matter."""
+def _same_time(kpis: Sequence[Watched]) -> list[Recording]:
+    """The median over an hour before and after, so that a gap does not matter.
+
+    Of the bounds that which faces the bad side is enough: from there the bounds of now may come.
+    """
+    facing = {
+        f"_{side}": "|".join(each.kpi.name for each in kpis if each.bounded and each.rises is rises)
+        for side, rises in (("lower", False), ("upper", True))
+    }
+    selected = {"": "", **{side: f'{{kpi=~"{names}"}}' for side, names in facing.items() if names}}
     return [
         Recording(
             f"flowmetrics:kpi:same_time{side}",
-            f"quantile_over_time(0.5, flowmetrics:kpi:trusted{side}[{_NEARBY}] offset {week * 168 - 1}h)",
+            f"quantile_over_time(0.5, flowmetrics:kpi:trusted{side}{of}[{_NEARBY}] offset {week * 168 - 1}h)",
             {"weeks_ago": str(week)},
         )
-        for side in ("", "_lower", "_upper")
+        for side, of in selected.items()
         for week in WEEKS
     ]
 
@@ -149,19 +157,23 @@ def _baseline() -> list[Recording]:
 
 def _spread(each: Watched) -> Recording:
     """The median absolute deviation as a standard deviation; of four weeks it is jumpy, so it has a least value."""
-    of = f'{{kpi="{each.kpi.name}"}}'
     deviation = (
         f"{MAD_TO_DEVIATION} * quantile without (weeks_ago) (0.5, abs(\n"
-        f"  flowmetrics:kpi:same_time{of} - ignoring (weeks_ago) group_left () flowmetrics:kpi:baseline\n"
+        f"  {_of(each, 'same_time')} - ignoring (weeks_ago) group_left () {_of(each, 'baseline')}\n"
         "))"
     )
     least = _share_of_baseline(each, each.declared.spread_min)
     return Recording("flowmetrics:kpi:baseline_spread", f"{deviation} > {least}\nor {least}", {"kpi": each.kpi.name})
 
 
+def _of(each: Watched, name: str) -> str:
+    """A recorded series of one KPI. Every operand is selected, though they are joined: others need not be looked at."""
+    return f'flowmetrics:kpi:{name}{{kpi="{each.kpi.name}"}}'
+
+
 def _share_of_baseline(each: Watched, amount: float) -> str:
     """An amount in the unit of the KPI, or a share of its baseline; for each series that has a baseline."""
-    baseline = f'flowmetrics:kpi:baseline{{kpi="{each.kpi.name}"}}'
+    baseline = _of(each, "baseline")
     return f"0 * {baseline} + {amount:g}" if each.declared.points else f"{amount:g} * abs({baseline})"
 
 
@@ -170,7 +182,7 @@ def _margins(kpis: Sequence[Watched]) -> list[Recording]:
     spread = Recording("flowmetrics:kpi:margin", f"{SPREADS} * flowmetrics:kpi:baseline_spread", {"reason": "spread"})
     minimum = [_margin(each, "minimum", _share_of_baseline(each, each.declared.minimum)) for each in kpis]
     noise = [
-        _margin(each, each.declared.noise.value, by_noise[each.rises](each.kpi.name))
+        _margin(each, each.declared.noise.value, by_noise[each.rises](each))
         for each in kpis
         if (by_noise := _NOISE.get(each.declared.noise))
     ]
@@ -181,31 +193,31 @@ def _margin(each: Watched, reason: str, expr: str) -> Recording:
     return Recording("flowmetrics:kpi:margin", expr, {"kpi": each.kpi.name, "reason": reason})
 
 
-def _above_bounds(kpi: str) -> str:
+def _above_bounds(each: Watched) -> str:
     return (
-        f'(flowmetrics:kpi:baseline_upper{{kpi="{kpi}"}} - flowmetrics:kpi:baseline)\n'
-        "+ (flowmetrics:kpi:trusted - flowmetrics:kpi:trusted_lower)"
+        f"({_of(each, 'baseline_upper')} - {_of(each, 'baseline')})\n"
+        f"+ ({_of(each, 'trusted')} - {_of(each, 'trusted_lower')})"
     )
 
 
-def _below_bounds(kpi: str) -> str:
+def _below_bounds(each: Watched) -> str:
     return (
-        f'(flowmetrics:kpi:baseline{{kpi="{kpi}"}} - flowmetrics:kpi:baseline_lower)\n'
-        "+ (flowmetrics:kpi:trusted_upper - flowmetrics:kpi:trusted)"
+        f"({_of(each, 'baseline')} - {_of(each, 'baseline_lower')})\n"
+        f"+ ({_of(each, 'trusted_upper')} - {_of(each, 'trusted')})"
     )
 
 
 # Two counts a and b differ by chance while (a - b)² < 9 (a + b), because the variance of a count is about itself;
 # solved for the distance of b from a.
-def _above_count(kpi: str) -> str:
-    return f'4.5 + 3 * sqrt(2 * flowmetrics:kpi:baseline{{kpi="{kpi}"}} + 2.25)'
+def _above_count(each: Watched) -> str:
+    return f"4.5 + 3 * sqrt(2 * {_of(each, 'baseline')} + 2.25)"
 
 
-def _below_count(kpi: str) -> str:
-    return f'3 * sqrt(2 * flowmetrics:kpi:baseline{{kpi="{kpi}"}} + 2.25) - 4.5'
+def _below_count(each: Watched) -> str:
+    return f"3 * sqrt(2 * {_of(each, 'baseline')} + 2.25) - 4.5"
 
 
-_NOISE: Final[Mapping[Noise, Mapping[bool, Callable[[str], str]]]] = {
+_NOISE: Final[Mapping[Noise, Mapping[bool, Callable[[Watched], str]]]] = {
     Noise.BOUNDS: {True: _above_bounds, False: _below_bounds},
     Noise.COUNTING: {True: _above_count, False: _below_count},
 }
@@ -214,14 +226,14 @@ _NOISE: Final[Mapping[Noise, Mapping[bool, Callable[[str], str]]]] = {
 
 def _band(each: Watched) -> Recording:
     """The value at which the alert fires; a count also needs the sample floor under the larger of now and then."""
-    of = f'{{kpi="{each.kpi.name}"}}'
     sign, side = ("+", "high") if each.rises else ("-", "low")
-    limit = f"flowmetrics:kpi:baseline{of} {sign} max without (reason) (flowmetrics:kpi:margin)"
-    gates = [f"and flowmetrics:kpi:baseline_weeks >= {WEEKS_MIN}"]
+    limit = f"{_of(each, 'baseline')} {sign} max without (reason) ({_of(each, 'margin')})"
+    gates = [f"and {_of(each, 'baseline_weeks')} >= {WEEKS_MIN}"]
     if each.counted and each.rises:
         limit = f"clamp_min({limit}, {each.kpi.samples_min})"
     elif each.counted:
-        gates.append(f"and flowmetrics:kpi:baseline >= {each.kpi.samples_min}")
-    elif each.declared.noise is Noise.BOUNDS:
-        gates.append('and ignoring (reason) flowmetrics:kpi:margin{reason="bounds"}')
+        gates.append(f"and {_of(each, 'baseline')} >= {each.kpi.samples_min}")
+    elif each.bounded:
+        margin = f'flowmetrics:kpi:margin{{kpi="{each.kpi.name}",reason="bounds"}}'
+        gates.append(f"and ignoring (reason) {margin}")
     return Recording(f"flowmetrics:kpi:band_{side}", "\n".join([limit, *gates]), {"kpi": each.kpi.name})

@@ -18,7 +18,7 @@ from typing import Final
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import SPREADS, Then, baseline_of, limit_of
 from flowmetrics.instants import duration_text, duration_us
-from flowmetrics.kpi import Noise, Point, Unit
+from flowmetrics.kpi import Point, Unit
 from flowmetrics.publishing.rules_cells import Watched, watched, windows
 from flowmetrics.publishing.rules_drift import drift_group
 from flowmetrics.publishing.rules_form import Alert
@@ -139,7 +139,7 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
     else:
         yield replace(beyond, name="few", enough=False, fires=False)
         yield replace(beyond, name="few before", enough_before=False, fires=False)
-    if each.declared.noise is Noise.BOUNDS:
+    if each.bounded:
         yield from _pair(each, "chance", (base,) * 4, base / 4, base / 8)
         yield replace(beyond, name="without bounds", far=None, near=None, fires=False)
     if each.declared.points:
@@ -172,14 +172,16 @@ def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked
     for side in ("lower", "upper") if sided else ():
         tell(side, stream.now)
         tell(f"trusted_{side}", stream.now)
-        tell(f"baseline_{side}", base)
+    if each.bounded:
+        facing = "upper" if each.rises else "lower"
+        tell(f"baseline_{facing}", base)
         for week in range(1, len(stream.weeks) + 1):
-            tell(f"same_time_{side}", base, weeks_ago=str(week))
+            tell(f"same_time_{facing}", base, weeks_ago=str(week))
     tell("margin", alert.minimum if alert.points else alert.minimum * base, reason="minimum")
     tell("margin", SPREADS * spread, reason="spread")
-    if alert.noise is Noise.BOUNDS:
+    if each.bounded:
         tell("margin", 0.0, reason="bounds")
-    if alert.noise is Noise.COUNTING:
+    if each.counted:
         tell("margin", 3 * math.sqrt(2 * base + 2.25) + (4.5 if each.rises else -4.5), reason="counting")
     least = (1 if each.rises else -1) * _base(each) / 2**20
     tell(f"band_{'high' if each.rises else 'low'}", stream.now - least)

@@ -170,7 +170,7 @@ def measured(folder: Path, families: list[Family], cycles: int) -> list[dict[str
 
 
 def _watch(url: str, cycles: int) -> list[dict[str, float]]:
-    time.sleep(150)  # the first cycles find only a part of what they read
+    time.sleep(100)  # the first cycles find only a part of what they read
     told = []
     for _ in range(cycles):
         time.sleep(60)

@@ -15,6 +15,7 @@ from flowmetrics.publishing.rules_tests_burns import burn_cases
 from flowmetrics.publishing.rules_tests_engine import engine_cases, week_case
 from flowmetrics.publishing.rules_tests_form import test_file
 from flowmetrics.publishing.rules_tests_kpis import kpi_case
+from flowmetrics.publishing.rules_tests_ranges import range_case
 from flowmetrics.publishing.runbooks import RUNBOOKS, runbooks
 
 TESTS: Final = "deploy/prometheus/tests"
@@ -54,6 +55,7 @@ def _tests(configuration: Configuration) -> Mapping[str, str]:
     recorded, kpis, engine = levels(configuration), drift_group(configuration), engine_groups(configuration)
     files = {
         "recording": (["recording", "kpis"], (*recorded, kpis), [kpi_case(configuration), *burn_cases(configuration)]),
+        "ranges": (["recording"], recorded, [range_case(configuration)]),
         "kpis": (["kpis"], (kpis,), [alert_case(configuration)]),
         "engine": (["engine"], engine, engine_cases(configuration)),
         "engine-weeks": (["engine"], engine, [week_case(configuration)]),

@@ -37,7 +37,7 @@ BRIDGED: Final = "1h"
 """For how long an alert goes by what was last known, so that a restart or a failed scrape resets nothing."""
 
 _NEARBY: Final = "2h"
-_WINDOWLESS: Final = "7d"
+WINDOWLESS: Final = "7d"
 """How long a KPI without windows, such as a level, must be known: what was there before it began arrives meanwhile."""
 
 
@@ -71,11 +71,11 @@ def _covered(configuration: Configuration) -> list[Recording]:
 
     def covered(window: str) -> str:
         seconds = duration_us(window) // SECOND_US
-        known = [f"max_over_time(flowmetrics:kpi:known[{_NEARBY}] offset {s}s)" for s in (seconds, seconds + 86400)]
+        known = [f"present_over_time(flowmetrics:kpi:known[{_NEARBY}] offset {s}s)" for s in (seconds, seconds + 86400)]
         return "\nor ".join(known)
 
     named = [Recording("flowmetrics:kpi:covered", covered(w), {"window": w}) for w in windows(configuration)]
-    return [*named, Recording("flowmetrics:kpi:covered", covered(_WINDOWLESS))]
+    return [*named, Recording("flowmetrics:kpi:covered", covered(WINDOWLESS))]
 
 
 def _trusted(kpis: Sequence[Watched], expected: Sequence[Burning]) -> list[Recording]:

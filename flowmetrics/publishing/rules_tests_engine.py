@@ -64,7 +64,8 @@ def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
     nobody = Firing(rules["FlowmetricsAbsent"][0], {})
     return (
         _case("every alert about the engine begins and ends", MINUTES, rules, tried),
-        _counters(),
+        _counters(SOON),
+        _counters(LATE),
         Case(
             "nobody is scraped",
             MINUTES.every,
@@ -293,7 +294,11 @@ def _baselines(rules: Rules) -> Iterator[_Tried]:
         yield _Tried(cluster, lines, rule if fires else None, kpi="any")
 
 
-_COUNTED_AT: Final = "80h"
+SOON: Final = "8h"
+"""So much is enough for most of what is tried."""
+LATE: Final = "80h"
+"""So much the longest windows take."""
+_FROM_ZERO: Final = Stretch("0s", 0, 1)
 _PER_STEP: Final = {"accepted": 990.0, "rejected": 10.0, "overflow": 1.0}
 _COUNTERS: Final = {
     "accepted": ("events_accepted_total", {"source": "any"}),
@@ -302,48 +307,69 @@ _COUNTERS: Final = {
 }
 
 
-def _counters() -> Case:
+class _Counted(NamedTuple):
+    """Counters in a cluster, and by how much they are said to grow in each window, over all sources and by source."""
+
+    lines: Sequence[Line]
+    growth: Mapping[str, int]
+    of_sources: Mapping[str, int]
+
+
+def _counters(now: str) -> Case:
     """What is made of counters that move from worker to worker, that nobody shows for a moment, and that begin."""
-    now, every = _COUNTED_AT, MINUTES.every
-    last = _steps(now)
-    width = {window: _steps(window) for window in burn_windows()}
-    told = {
-        "counted": (_counting(Stretch("0s", 0, 1)), width, width),
-        "handed over": (
-            [
-                *_counting(Stretch("0s", 0, 1), Stretch(earlier(now, every), None)),
-                *_counting(Stretch(now, last), worker="b"),
-            ],
-            width,
-            width,
-        ),
-        "begun": (_counting(Stretch(now, 7)), dict.fromkeys(width, 7), {}),
-    }
-    for missing in (1, 4):  # within the ten minutes that are bridged, and beyond: a missing sample is seen for five
-        now_missing = Stretch(earlier(now, f"{4 * missing - 4}m"), None)
-        gaps = [
-            Stretch(earlier(now, f"{4 * (steps + n)}m"), None if n >= 0 else last - steps + 1, 1)
-            for steps in sorted(width.values(), reverse=True)
-            for n in (missing - 1, -1)
-        ]
-        for name, holes, growth in (
-            ("shown by nobody", [now_missing], {window: max(0, steps - missing) for window, steps in width.items()}),
-            ("shown by nobody then", gaps, {window: steps + missing for window, steps in width.items()}),
-        ):
-            told[f"{name}, {missing}"] = (
-                _counting(Stretch("0s", 0, 1), *holes),
-                growth,
-                growth if missing == 1 else {},
-            )
-    engines = [_Tried(cluster, [*_ALIVE, *counting], None) for cluster, (counting, _, _) in told.items()]
-    asked = {
-        name: value
-        for cluster, (_, growth, of_sources) in told.items()
-        for name, value in _grown(cluster, growth, of_sources)
-    }
+    width = {window: _steps(window) for window in burn_windows() if duration_us(window) < duration_us(now)}
+    told = {"counted": _Counted(_counting(_FROM_ZERO), width, width), **dict(_sunk(now, width))}
+    if now == SOON:
+        told |= _moved(now, width)
+    engines = [_Tried(cluster, [*_ALIVE, *counted.lines], None) for cluster, counted in told.items()]
+    asked = {name: value for cluster, counted in told.items() for name, value in _grown(cluster, counted)}
     query = '{__name__=~"flowmetrics:(engine|source):.+_(growth|burn).+"} > -Inf'  # nothing of nothing is no number
     lines = [line for each in engines for line in each.lines]
-    return Case("counters that move", every, now, lines, 'alertname="none"', {}, [Asked(query, now, asked)])
+    return Case(f"counters after {now}", MINUTES.every, now, lines, 'alertname="none"', {}, [Asked(query, now, asked)])
+
+
+def _moved(now: str, width: Mapping[str, int]) -> dict[str, _Counted]:
+    """Counters that another worker shows, that begin, and that nobody shows any more."""
+    handed = [*_counting(_FROM_ZERO, Stretch(_ago(now, 1), None)), *_counting(Stretch(now, _steps(now)), worker="b")]
+    return {
+        "handed over": _Counted(handed, width, width),
+        "begun": _Counted(_counting(Stretch(now, 7)), dict.fromkeys(width, 7), {}),
+        "shown by nobody": _Counted(
+            _counting(_FROM_ZERO, Stretch(_ago(now, 3), None)), {w: max(0, n - 4) for w, n in width.items()}, {}
+        ),
+        "not shown by anybody an hour ago": _Counted(
+            _counting(_FROM_ZERO, *_hole(now, width["1h"], 4)), {**width, "1h": width["1h"] + 4}, _but(width, "1h")
+        ),
+    }
+
+
+def _sunk(now: str, width: Mapping[str, int]) -> Iterator[tuple[str, _Counted]]:
+    """One of two workers does not show its part: for ten minutes, which are bridged, and for longer.
+
+    A missing sample is seen for five minutes more.
+    """
+    last, other = _steps(now), _counting(Stretch("0s", 1000), worker="b")
+    apart = [steps for steps in sorted(width.values(), reverse=True) if steps >= _steps("1h")]
+    for missing in (3, 4):
+        holes = [stretch for steps in apart for stretch in _hole(now, steps, missing)]
+        showed = {w: n if n not in apart else n + missing if missing == 3 else last for w, n in width.items()}
+        shows = {w: max(0, n - 3) if missing == 3 else max(n, 4) - last for w, n in width.items()}
+        gone = Stretch(_ago(now, missing - 1), None)
+        yield f"half of it is gone, {missing}", _Counted([*_counting(_FROM_ZERO, gone), *other], shows, shows)
+        yield f"half of it was gone, {missing}", _Counted([*_counting(_FROM_ZERO, *holes), *other], showed, showed)
+
+
+def _hole(now: str, steps: int, missing: int) -> list[Stretch]:
+    """So many samples that are missing, the last of them so many evaluations ago."""
+    return [Stretch(_ago(now, steps + missing - 1), None), Stretch(_ago(now, steps - 1), _steps(now) - steps + 1, 1)]
+
+
+def _ago(now: str, steps: int) -> str:
+    return earlier(now, f"{4 * steps}m")
+
+
+def _but(values: Mapping[str, int], left_out: str) -> dict[str, int]:
+    return {name: value for name, value in values.items() if name != left_out}
 
 
 def _steps(duration: str) -> int:
@@ -366,17 +392,17 @@ def _counting(*shape: Stretch, worker: str = "a") -> list[Line]:
     ]
 
 
-def _grown(cluster: str, growth: Mapping[str, int], of_sources: Mapping[str, int]) -> Iterator[tuple[str, float]]:
-    """The recorded series of a cluster whose counters grew for so many evaluations in each window."""
+def _grown(cluster: str, counted: _Counted) -> Iterator[tuple[str, float]]:
+    """The recorded series of a cluster."""
     accepted, rejected, overflow = _PER_STEP.values()
     labels = {"cluster": cluster}
-    for window, steps in growth.items():
+    for window, steps in counted.growth.items():
         yield series(f"flowmetrics:engine:accepted_growth{window}", labels), accepted * steps
         yield series(f"flowmetrics:engine:rejected_growth{window}", labels), rejected * steps
         if steps:
             share = rejected * steps / (accepted * steps + rejected * steps)
             yield series(f"flowmetrics:engine:reject_burn{window}", labels), share / REJECTS_BUDGET
-    yield series("flowmetrics:engine:overflow_growth1h", labels), overflow * growth["1h"]
-    for window in of_sources.keys() & {"1h", "1d"}:
+    yield series("flowmetrics:engine:overflow_growth1h", labels), overflow * counted.growth["1h"]
+    for window in [window for window in ("1h", "1d") if window in counted.of_sources]:
         told = {"cluster": cluster, "source": "any"}
-        yield series(f"flowmetrics:source:accepted_growth{window}", told), accepted * of_sources[window]
+        yield series(f"flowmetrics:source:accepted_growth{window}", told), accepted * counted.of_sources[window]

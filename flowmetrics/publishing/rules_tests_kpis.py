@@ -56,8 +56,8 @@ class Stream:
     enough: bool = True
     enough_before: bool = True
     silent: tuple[tuple[str, str], ...] = ()
-    workers: tuple[tuple[str, str], ...] = (("0s", "a"),)
-    """Begin and name of each worker that shows it."""
+    workers: tuple[tuple[str, str, str], ...] = (("0s", "", "a"),)
+    """Begin, end and name of each worker that shows it; the last one goes on."""
     cells: Labels | None = None
     """Labels other than those that the alert reads."""
 
@@ -121,9 +121,9 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
     yield from _pair(each, "minimum", (base,) * 4, 0.0, 0.0)
     _, beyond = _pair(each, "", (base,) * 4, 0.0, 0.0)
     yield replace(beyond, name="better", now=2 * base - beyond.now, fires=False)
-    moved = later(MOVED, every(configuration))
-    yield replace(beyond, name="renamed", workers=(("0s", "a"), ("20d", "b"), (moved, "c")))
-    yield replace(beyond, name="restarted", workers=(("0s", RESTARTS),), fires=False)
+    both = later(MOVED, every(configuration))
+    yield replace(beyond, name="renamed", workers=(("0s", "20d", "a"), ("20d", both, "b"), (MOVED, "", "c")))
+    yield replace(beyond, name="restarted", workers=(("0s", "", RESTARTS),), fires=False)
     yield replace(beyond, name="three weeks", begin=_weeks_behind(each, 3))
     yield replace(beyond, name="two weeks", begin=_weeks_behind(each, 2), fires=False)
     if duration_us(_window(each)) >= duration_us("7d"):
@@ -149,10 +149,12 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
 
 def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked | None:
     """Every recorded series of a value stream that has just moved, of one through a rename too."""
-    if stream.name not in ("beyond minimum", "renamed"):
+    if stream.name not in ("beyond minimum", "beyond spread", "renamed"):
         return None
     alert, cells = each.declared, {**_stream_labels(each, stream), **CLUSTER}
-    base, sided = stream.weeks[0], stream.far is not None
+    baseline = baseline_of(each.kpi, [Then(week) for week in stream.weeks])
+    assert baseline is not None
+    base, sided = baseline.value, stream.far is not None
     labels = {"kpi": each.kpi.name, **cells}
     stream_labels = {"kpi": each.kpi.name, "value_stream": stream.name, **CLUSTER}
     told: dict[str, float] = {}
@@ -165,27 +167,27 @@ def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked
     tell("trusted", stream.now)
     tell("baseline", base)
     tell("baseline_weeks", len(stream.weeks))
-    spread = alert.spread_min if alert.points else alert.spread_min * base
-    tell("baseline_spread", spread)
-    for week in range(1, len(stream.weeks) + 1):
-        tell("same_time", base, weeks_ago=str(week))
+    tell("baseline_spread", baseline.spread)
+    weeks = [(str(n), value) for n, value in enumerate(stream.weeks, 1)]
+    for week, value in weeks:
+        tell("same_time", value, weeks_ago=week)
     for side in ("lower", "upper") if sided else ():
         tell(side, stream.now)
         tell(f"trusted_{side}", stream.now)
     if each.bounded:
         facing = "upper" if each.rises else "lower"
         tell(f"baseline_{facing}", base)
-        for week in range(1, len(stream.weeks) + 1):
-            tell(f"same_time_{facing}", base, weeks_ago=str(week))
+        for week, value in weeks:
+            tell(f"same_time_{facing}", value, weeks_ago=week)
     tell("margin", alert.minimum if alert.points else alert.minimum * base, reason="minimum")
-    tell("margin", SPREADS * spread, reason="spread")
+    tell("margin", SPREADS * baseline.spread, reason="spread")
     if each.bounded:
         tell("margin", 0.0, reason="bounds")
     if each.counted:
         tell("margin", 3 * math.sqrt(2 * base + 2.25) + (4.5 if each.rises else -4.5), reason="counting")
     least = (1 if each.rises else -1) * _base(each) / 2**20
     tell(f"band_{'high' if each.rises else 'low'}", stream.now - least)
-    told[recorded("flowmetrics:kpi:known", stream_labels)] = 1
+    told[recorded("flowmetrics:kpi:known", stream_labels)] = sum(end != "20d" for _, end, _ in stream.workers)
     told[recorded("flowmetrics:kpi:covered", stream_labels)] = 1
     for window in windows(configuration):
         told[recorded("flowmetrics:kpi:covered", {**stream_labels, "window": window})] = 1
@@ -285,8 +287,8 @@ def _lines(each: Watched, stream: Stream, times: Times) -> Iterator[Line]:
         metrics["sufficient"] = [(begin, float(full)) for begin, full in enough]
     labels = {"kpi": each.kpi.name, **_stream_labels(each, stream)}
     over = later(times.end, times.every)
-    for (begin, name), until in zip(stream.workers, [*(b for b, _ in stream.workers[1:]), over], strict=True):
-        silent = [*stream.silent, ("0s", max(stream.begin, begin, key=duration_us)), (until, over)]
+    for begin, until, name in stream.workers:
+        silent = [*stream.silent, ("0s", max(stream.begin, begin, key=duration_us)), (until or over, over)]
         for metric, stretches in metrics.items():
             told = _silenced(stretches, silent, over)
             yield Line(f"flowmetrics_kpi_{metric}", {**labels, **worker(name)}, told)

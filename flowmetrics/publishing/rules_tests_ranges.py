@@ -1,0 +1,97 @@
+"""The unit test of how far rules look back: a window ago, and at the same time of former weeks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from flowmetrics.configuration import Configuration
+from flowmetrics.drift import WEEKS
+from flowmetrics.instants import MINUTE_US, duration_text, duration_us
+from flowmetrics.publishing.rules_cells import own_labels, watched, windows
+from flowmetrics.publishing.rules_recording import WINDOWLESS
+from flowmetrics.publishing.rules_tests_form import Asked, Case, Line, Stretch, earlier, later, series
+from flowmetrics.publishing.rules_tests_kpis import CLUSTER, worker
+
+EVERY: Final = "40m"
+_STEP_US: Final = 40 * MINUTE_US
+_DAY: Final = "24h"
+_NEARBY: Final = "2h"
+
+
+def range_case(configuration: Configuration) -> Case:
+    """Single samples so long ago that a rule just sees them, or just does not."""
+    longest = max((*windows(configuration), f"{7 * max(WEEKS)}d"), key=duration_us)
+    now = _whole(later(longest, "3d"))
+    lines, told = list[Line](), dict[str, float]()
+    for age in sorted(_ages(configuration)):
+        name = f"seen {duration_text(age)} ago"
+        lines += _known(configuration, name, now, age)
+        labels = {"kpi": "any", "value_stream": name, **CLUSTER}
+        if age == 0:
+            told[series("flowmetrics:kpi:known", labels)] = 2
+        for window, more in _windows(configuration).items():
+            if any(near <= age <= near + duration_us(_NEARBY) for near in _seen_from(window)):
+                told[series("flowmetrics:kpi:covered", {**labels, **more})] = 1
+    for line, values in _weeks(configuration, now):
+        lines.append(line)
+        told |= values
+    query = '{__name__=~"flowmetrics:kpi:(known|covered|same_time.*)"}'
+    return Case("how far rules look back", EVERY, now, lines, 'alertname="none"', {}, [Asked(query, now, told)])
+
+
+def _whole(moment: str) -> str:
+    """The next moment at which is evaluated."""
+    return duration_text(-(-duration_us(moment) // _STEP_US) * _STEP_US)
+
+
+def _windows(configuration: Configuration) -> Mapping[str, Mapping[str, str]]:
+    """Each window that may be covered, with the label that says so."""
+    named = {window: {"window": window} for window in windows(configuration)}
+    return {f"{window} ": label for window, label in named.items()} | {WINDOWLESS: {}}
+
+
+def _seen_from(window: str) -> tuple[int, int]:
+    """The ages from which two hours are looked at: a window ago, and a day before that."""
+    us = duration_us(window.strip())
+    return us, us + duration_us(_DAY)
+
+
+def _ages(configuration: Configuration) -> set[int]:
+    """Now, and for each window: late in the two hours, before them and after them, by as little as is evaluated."""
+    ages = {0}
+    for window in _windows(configuration):
+        for near in _seen_from(window):
+            far = near + duration_us(_NEARBY)
+            ages |= {(near - 1) // _STEP_US * _STEP_US, far // _STEP_US * _STEP_US, (far // _STEP_US + 1) * _STEP_US}
+    return ages
+
+
+def _known(configuration: Configuration, name: str, now: str, age: int) -> Iterator[Line]:
+    """Two cells of a KPI with every label there is, known at one moment."""
+    for cell in ("one", "another"):
+        labels = {"kpi": "any", "value_stream": name, **dict.fromkeys(own_labels(configuration), cell), **worker("a")}
+        moment = duration_text(duration_us(now) - age)
+        told = [Stretch(moment, 30.0), *([Stretch(later(moment, EVERY), None)] if age else [])]
+        yield Line("flowmetrics_kpi_samples", labels, told)
+
+
+def _weeks(configuration: Configuration, now: str) -> Iterator[tuple[Line, Mapping[str, float]]]:
+    """Values around the same time of each former week: three within an hour of it, and one beyond on each side."""
+    bounded = [each for each in watched(configuration) if each.bounded]
+    sides = {"": watched(configuration)[0].kpi.name}
+    sides |= {"_upper" if each.rises else "_lower": each.kpi.name for each in bounded}
+    for side, kpi in sides.items():
+        labels = {"kpi": kpi, "value_stream": "weeks", **CLUSTER}
+        told = []
+        for week in sorted(WEEKS, reverse=True):
+            then = earlier(now, f"{7 * week}d")
+            around = (("80m", 900.0), ("40m", 1.0), ("0s", 2.0))
+            told += [Stretch(earlier(then, before), 10.0 * week + value) for before, value in around]
+            told += [Stretch(later(then, "40m"), 10.0 * week + 3.0), Stretch(later(then, "80m"), 900.0)]
+            told += [Stretch(later(then, "2h"), None)]
+        values = {
+            series(f"flowmetrics:kpi:same_time{side}", {**labels, "weeks_ago": str(week)}): 10.0 * week + 2.0
+            for week in WEEKS
+        }
+        yield Line(f"flowmetrics:kpi:trusted{side}", labels, told), values

@@ -1,0 +1,79 @@
+"""The generated rules and their tests, judged by promtool: under another configuration, and when a clause is broken."""
+
+from __future__ import annotations
+
+import random
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from scraping import tool
+
+from benchmarks.mutate_rules import Judge, Mutant, excuse, mutants
+from flowmetrics.publishing.rules import TESTS, documents
+from flowmetrics.settings import read_settings
+
+OTHERS = """
+kpis: [flow_time, flow_time_met, active_users, requests_open, csat, effort]
+windows: [1d, 14d]
+percentiles: [50, 90]
+surveys: {effort: {scale: [1, 7], better: low}}
+expectations: {flow_time: {within: 5d, share: 90%}}
+alerts:
+  rules:
+    flow_time: {minimum: 35%, samples: 77, for: 45m}
+    active_users: {samples: 100, for: 1d}
+    csat: {minimum: 5 points}
+"""
+
+
+def written(folder: Path, configuration: str) -> Path:
+    """The files under a configuration."""
+    for name, text in documents(read_settings(configuration, "flowmetrics.yaml")).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def judged(*arguments: str | Path) -> str:
+    """What promtool says where it finds a mistake."""
+    run = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
+    return "" if run.returncode == 0 else run.stdout + run.stderr
+
+
+def test_other_windows_percentiles_floors_and_surveys_keep_their_tests(tmp_path: Path) -> None:
+    tool("promtool")
+    folder = written(tmp_path, OTHERS)
+    assert judged("check", "rules", *folder.glob("deploy/prometheus/rules/*.yaml")) == ""
+    for name in ("recording", "kpis"):
+        assert judged("test", "rules", folder / TESTS / f"flowmetrics-{name}.yaml") == ""
+
+
+def test_what_an_alert_says_can_be_filled_in(tmp_path: Path) -> None:
+    tool("promtool")
+    path = written(tmp_path, OTHERS) / TESTS / "flowmetrics-kpis.yaml"
+    test = yaml.safe_load(path.read_text())
+    [case] = test["tests"]
+    firing = max(case["promql_expr_test"], key=lambda asked: len(asked["exp_samples"]))
+    names = {re.findall(r'alertname="(\w+)"', sample["labels"])[0] for sample in firing["exp_samples"]}
+    case["alert_rule_test"] = [
+        {"alertname": name, "eval_time": firing["eval_time"], "exp_alerts": []} for name in sorted(names)
+    ]
+    path.write_text(yaml.safe_dump({**test, "tests": [{**case, "promql_expr_test": []}]}))
+    told = judged("test", "rules", path)
+    assert all(name in told for name in names)
+    assert "error" not in told.lower(), told
+    assert "<no value>" not in told, told
+
+
+# Twelve of some thousand, always the same ones; `make mutate` tries them all.
+SAMPLE = random.Random(5).sample(list(mutants(Judge().rules)), 12)
+
+
+@pytest.mark.parametrize("mutant", SAMPLE, ids=str)
+def test_a_broken_clause_is_noticed(mutant: Mutant) -> None:
+    tool("promtool")
+    assert Judge().notices(mutant) or excuse(mutant)

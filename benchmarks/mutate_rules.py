@@ -281,7 +281,7 @@ def _around(rule: dict[str, Any], rules: list[dict[str, Any]]) -> set[str]:
 
 def _belongs(text: str, kpis: Collection[str]) -> bool:
     """Whether a rule or a series is about one of some KPIs, or about none."""
-    named = re.findall(r'kpi="(?:not-)?([a-z_]+)"', text)
+    named = [name for name in re.findall(r'kpi="(?:not-)?([a-z_]+)"', text) if name != "any"]
     return not kpis or not named or bool(set(named) & set(kpis))
 
 

@@ -36,7 +36,9 @@ WITHOUT_WORKER: Final = f"without ({', '.join(WORKER)})"
 BRIDGED: Final = "1h"
 """For how long an alert goes by what was last known, so that a restart or a failed scrape resets nothing."""
 
-_NEARBY: Final = "2h"
+NEARBY: Final = "1h"
+"""How far from a moment of the past a sample may lie: a backfill may have one an hour."""
+
 WINDOWLESS: Final = "7d"
 """How long a KPI without windows, such as a level, must be known: what was there before it began arrives meanwhile."""
 
@@ -63,7 +65,9 @@ def _uniform(configuration: Configuration) -> list[Recording]:
         for name in ("value", "lower", "upper", "samples")
     ]
     dropped = ", ".join((*WORKER, *own_labels(configuration)))
-    return [*copied, Recording("flowmetrics:kpi:known", f"count without ({dropped}) (flowmetrics_kpi_samples)")]
+    longest = windows(configuration)[-1]  # what lies in any window lies in this one
+    known = f'count without ({dropped}) (flowmetrics_kpi_samples{{window=~"|{longest}"}})'
+    return [*copied, Recording("flowmetrics:kpi:known", known)]
 
 
 def _covered(configuration: Configuration) -> list[Recording]:
@@ -71,7 +75,7 @@ def _covered(configuration: Configuration) -> list[Recording]:
 
     def covered(window: str) -> str:
         seconds = duration_us(window) // SECOND_US
-        known = [f"present_over_time(flowmetrics:kpi:known[{_NEARBY}] offset {s}s)" for s in (seconds, seconds + 86400)]
+        known = [f"present_over_time(flowmetrics:kpi:known[{NEARBY}] offset {s}s)" for s in (seconds, seconds + 86400)]
         return "\nor ".join(known)
 
     named = [Recording("flowmetrics:kpi:covered", covered(w), {"window": w}) for w in windows(configuration)]
@@ -81,7 +85,7 @@ def _covered(configuration: Configuration) -> list[Recording]:
 def _trusted(kpis: Sequence[Watched], expected: Sequence[Burning]) -> list[Recording]:
     values = [
         *(_gated(each.kpi, each.selector, _enough(each)) for each in kpis),
-        *(_gated(each.kpi, each.selector, _sufficient(each.kpi)) for each in expected),
+        *(_gated(each.kpi, each.selector, _sufficient(each.selector)) for each in expected),
     ]
     bounds = [
         Recording(f"flowmetrics:kpi:trusted_{side}", f"flowmetrics:kpi:{side} and flowmetrics:kpi:trusted")
@@ -109,12 +113,12 @@ def _enough(each: Watched) -> str:
     if each.counted:
         return ""
     if each.samples_given:
-        return f'  and flowmetrics_kpi_samples{{kpi="{each.kpi.name}"}} >= {each.kpi.samples_min}\n'
-    return _sufficient(each.kpi)
+        return f"  and flowmetrics_kpi_samples{{{each.selector}}} >= {each.kpi.samples_min}\n"
+    return _sufficient(each.selector)
 
 
-def _sufficient(kpi: Kpi) -> str:
-    return f'  and flowmetrics_kpi_sufficient{{kpi="{kpi.name}"}} == 1\n'
+def _sufficient(selector: str) -> str:
+    return f"  and flowmetrics_kpi_sufficient{{{selector}}} == 1\n"
 
 
 def _burn(each: Burning) -> Recording:
@@ -123,7 +127,7 @@ def _burn(each: Burning) -> Recording:
 
 
 def _same_time(kpis: Sequence[Watched]) -> list[Recording]:
-    """The median over an hour before and after, so that a gap does not matter.
+    """What was known last at that time, so that a short gap does not matter.
 
     Of the bounds that which faces the bad side is enough: from there the bounds of now may come.
     """
@@ -135,7 +139,7 @@ def _same_time(kpis: Sequence[Watched]) -> list[Recording]:
     return [
         Recording(
             f"flowmetrics:kpi:same_time{side}",
-            f"quantile_over_time(0.5, flowmetrics:kpi:trusted{side}{of}[{_NEARBY}] offset {week * 168 - 1}h)",
+            f"last_over_time(flowmetrics:kpi:trusted{side}{of}[{NEARBY}] offset {week * 7}d)",
             {"weeks_ago": str(week)},
         )
         for side, of in selected.items()

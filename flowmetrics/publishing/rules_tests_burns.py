@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.publishing.rules_cells import Burning, burning
+from flowmetrics.publishing.rules_cells import Burning, burning, windows
 from flowmetrics.publishing.rules_drift import FAST_BURN, SLOW_BURN, drift_group
 from flowmetrics.publishing.rules_form import Alert
 from flowmetrics.publishing.rules_tests_form import Case, Firing, Line, Stretch, later
@@ -21,7 +21,11 @@ def burn_cases(configuration: Configuration) -> list[Case]:
     lines, firing = list[Line](), list[Firing]()
     for each in burning(configuration):
         rules = [r for r in drift_group(configuration).rules if isinstance(r, Alert) and r.alert == each.name]
+        longest = windows(configuration)[-1]
         for name, burns, number, fires in _tried(each):
+            if longest not in burns:
+                labels = {"kpi": each.kpi.name, "value_stream": name, **each.cells, "window": longest, **worker("a")}
+                lines.append(Line("flowmetrics_kpi_samples", labels, [Stretch("0s", float(number))]))
             for window, burn in burns.items():
                 labels = {"kpi": each.kpi.name, "value_stream": name, **each.cells, "window": window}
                 lines += _lines(labels, 1 - each.budget * burn, number, each)

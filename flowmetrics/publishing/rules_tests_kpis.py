@@ -78,6 +78,8 @@ class Times:
     every: str
     back: str
     end: str
+    longest: str
+    """The longest window, in which everything lies."""
 
 
 def kpi_case(configuration: Configuration) -> Case:
@@ -86,7 +88,7 @@ def kpi_case(configuration: Configuration) -> Case:
     told = [(each, rules[each.name], list(_streams(each, configuration))) for each in watched(configuration)]
     step = every(configuration)
     lasting = later(max((seen(rule.hold, step) for _, rule, _ in told), key=duration_us), step)
-    times = Times(step, later(MOVED, lasting), later(MOVED, lasting, lasting))
+    times = Times(step, later(MOVED, lasting), later(MOVED, lasting, lasting), windows(configuration)[-1])
     lines = [line for each, _, streams in told for stream in streams for line in _lines(each, stream, times)]
     edges = {
         later(begin, seen(hold, step)) for hold in {rule.hold for _, rule, _ in told} for begin in (MOVED, times.back)
@@ -187,7 +189,13 @@ def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked
         tell("margin", 3 * math.sqrt(2 * base + 2.25) + (4.5 if each.rises else -4.5), reason="counting")
     least = (1 if each.rises else -1) * _base(each) / 2**20
     tell(f"band_{'high' if each.rises else 'low'}", stream.now - least)
-    told[recorded("flowmetrics:kpi:known", stream_labels)] = sum(end != "20d" for _, end, _ in stream.workers)
+    workers = sum(end != "20d" for _, end, _ in stream.workers)
+    told[recorded("flowmetrics:kpi:known", stream_labels)] = workers
+    longest = windows(configuration)[-1]
+    if labels.get("window", longest) != longest:
+        told[recorded("flowmetrics:kpi:samples", {**labels, "window": longest})] = (
+            stream.now if each.counted else each.kpi.samples_min
+        )
     told[recorded("flowmetrics:kpi:covered", stream_labels)] = 1
     for window in windows(configuration):
         told[recorded("flowmetrics:kpi:covered", {**stream_labels, "window": window})] = 1
@@ -292,6 +300,8 @@ def _lines(each: Watched, stream: Stream, times: Times) -> Iterator[Line]:
         for metric, stretches in metrics.items():
             told = _silenced(stretches, silent, over)
             yield Line(f"flowmetrics_kpi_{metric}", {**labels, **worker(name)}, told)
+            if metric == "samples" and labels.get("window", times.longest) != times.longest:
+                yield Line("flowmetrics_kpi_samples", {**labels, "window": times.longest, **worker(name)}, told)
 
 
 def _history(stream: Stream, back: str) -> list[tuple[str, float | None]]:

@@ -9,14 +9,13 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS
 from flowmetrics.instants import MINUTE_US, duration_text, duration_us
 from flowmetrics.publishing.rules_cells import own_labels, watched, windows
-from flowmetrics.publishing.rules_recording import WINDOWLESS
+from flowmetrics.publishing.rules_recording import NEARBY, WINDOWLESS
 from flowmetrics.publishing.rules_tests_form import Asked, Case, Line, Stretch, earlier, later, series
 from flowmetrics.publishing.rules_tests_kpis import CLUSTER, worker
 
-EVERY: Final = "40m"
-_STEP_US: Final = 40 * MINUTE_US
+EVERY: Final = "25m"
+_STEP_US: Final = 25 * MINUTE_US
 _DAY: Final = "24h"
-_NEARBY: Final = "2h"
 
 
 def range_case(configuration: Configuration) -> Case:
@@ -31,7 +30,7 @@ def range_case(configuration: Configuration) -> Case:
         if age == 0:
             told[series("flowmetrics:kpi:known", labels)] = 2
         for window, more in _windows(configuration).items():
-            if any(near <= age <= near + duration_us(_NEARBY) for near in _seen_from(window)):
+            if any(near <= age <= near + duration_us(NEARBY) for near in _seen_from(window)):
                 told[series("flowmetrics:kpi:covered", {**labels, **more})] = 1
     for line, values in _weeks(configuration, now):
         lines.append(line)
@@ -52,17 +51,17 @@ def _windows(configuration: Configuration) -> Mapping[str, Mapping[str, str]]:
 
 
 def _seen_from(window: str) -> tuple[int, int]:
-    """The ages from which two hours are looked at: a window ago, and a day before that."""
+    """The ages from which an hour is looked at: a window ago, and a day before that."""
     us = duration_us(window.strip())
     return us, us + duration_us(_DAY)
 
 
 def _ages(configuration: Configuration) -> set[int]:
-    """Now, and for each window: late in the two hours, before them and after them, by as little as is evaluated."""
+    """Now, and for each window: late in the hour, before it and after it, by as little as is evaluated."""
     ages = {0}
     for window in _windows(configuration):
         for near in _seen_from(window):
-            far = near + duration_us(_NEARBY)
+            far = near + duration_us(NEARBY)
             ages |= {(near - 1) // _STEP_US * _STEP_US, far // _STEP_US * _STEP_US, (far // _STEP_US + 1) * _STEP_US}
     return ages
 
@@ -70,28 +69,33 @@ def _ages(configuration: Configuration) -> set[int]:
 def _known(configuration: Configuration, name: str, now: str, age: int) -> Iterator[Line]:
     """Two cells of a KPI with every label there is, known at one moment."""
     for cell in ("one", "another"):
-        labels = {"kpi": "any", "value_stream": name, **dict.fromkeys(own_labels(configuration), cell), **worker("a")}
+        cells = {**dict.fromkeys(own_labels(configuration), cell), "window": windows(configuration)[-1]}
+        labels = {"kpi": "any", "value_stream": name, **cells, **worker("a")}
         moment = duration_text(duration_us(now) - age)
         told = [Stretch(moment, 30.0), *([Stretch(later(moment, EVERY), None)] if age else [])]
         yield Line("flowmetrics_kpi_samples", labels, told)
 
 
 def _weeks(configuration: Configuration, now: str) -> Iterator[tuple[Line, Mapping[str, float]]]:
-    """Values around the same time of each former week: three within an hour of it, and one beyond on each side."""
+    """Values around the same time of each former week: the last one up to it counts, if it lies within an hour."""
     bounded = [each for each in watched(configuration) if each.bounded]
     sides = {"": watched(configuration)[0].kpi.name}
     sides |= {"_upper" if each.rises else "_lower": each.kpi.name for each in bounded}
     for side, kpi in sides.items():
-        labels = {"kpi": kpi, "value_stream": "weeks", **CLUSTER}
-        told = []
-        for week in sorted(WEEKS, reverse=True):
-            then = earlier(now, f"{7 * week}d")
-            around = (("80m", 900.0), ("40m", 1.0), ("0s", 2.0))
-            told += [Stretch(earlier(then, before), 10.0 * week + value) for before, value in around]
-            told += [Stretch(later(then, "40m"), 10.0 * week + 3.0), Stretch(later(then, "80m"), 900.0)]
-            told += [Stretch(later(then, "2h"), None)]
-        values = {
-            series(f"flowmetrics:kpi:same_time{side}", {**labels, "weeks_ago": str(week)}): 10.0 * week + 2.0
-            for week in WEEKS
-        }
-        yield Line(f"flowmetrics:kpi:trusted{side}", labels, told), values
+        for name, age, counts in (("before", 1, True), ("long before", 3, False), ("after", -1, False)):
+            labels = {"kpi": kpi, "value_stream": name, **CLUSTER}
+            told, values = list[Stretch](), dict[str, float]()
+            for week in sorted(WEEKS, reverse=True):
+                then = _floor(duration_us(now) - duration_us(f"{7 * week}d")) - age * _STEP_US
+                last = duration_text(then)
+                told += [Stretch(earlier(last, EVERY), 900.0), Stretch(last, 10.0 * week)]
+                told += [Stretch(later(last, EVERY), None)]
+                if counts:
+                    values[series(f"flowmetrics:kpi:same_time{side}", {**labels, "weeks_ago": str(week)})] = 10.0 * week
+            if name == "after":
+                told = [stretch for stretch in told if stretch.value != 900.0]
+            yield Line(f"flowmetrics:kpi:trusted{side}", labels, told), values
+
+
+def _floor(us: int) -> int:
+    return us // _STEP_US * _STEP_US

@@ -5,12 +5,13 @@ Each engine lives in a cluster of its own, whose name says what is tried; a clus
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS_MIN
 from flowmetrics.instants import duration_us
+from flowmetrics.publishing.rules_cells import own_labels
 from flowmetrics.publishing.rules_engine import (
     BURNS,
     EXPECTED_MIN,
@@ -80,7 +81,12 @@ def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
 def week_case(configuration: Configuration) -> Case:
     """What is told against former weeks."""
     rules = _rules(configuration)
-    tried = [_Tried("alive", _ALIVE, None), *_stale(rules), *_late(rules), *_baselines(rules)]
+    tried = [
+        _Tried("alive", _ALIVE, None),
+        *_stale(rules),
+        *_late(rules),
+        *_baselines(rules, own_labels(configuration)),
+    ]
     return _case("every alert about the engine that looks back over weeks", WEEKS, rules, tried)
 
 
@@ -277,21 +283,30 @@ def _late(rules: Rules) -> Iterator[_Tried]:
     yield _Tried("late now and then", [_raw("event_lag_seconds", *seldom, source="any"), growth], None)
 
 
-def _baselines(rules: Rules) -> Iterator[_Tried]:
-    """A KPI without a baseline, with too short a one, and with one."""
+def _baselines(rules: Rules, labels: Collection[str]) -> Iterator[_Tried]:
+    """A KPI without a baseline, with too short a one, and with one; and one that is not known all the time."""
     rule = rules["FlowmetricsBaselineMissing"][0]
-    for cluster, weeks, fires in (
-        ("no former weeks", None, True),
-        ("too few former weeks", WEEKS_MIN - 1.0, True),
-        ("former weeks", float(WEEKS_MIN), False),
+    always = [Stretch(WEEKS.begun, 2.0)]
+    for cluster, trusted, weeks, fires in (
+        ("no former weeks", always, None, True),
+        ("too few former weeks", always, WEEKS_MIN - 1.0, True),
+        ("former weeks", always, float(WEEKS_MIN), False),
+        ("no former weeks, and a sample is missing", _with_gaps("40m"), None, True),
+        ("no former weeks, and two samples are missing", _with_gaps("80m"), None, False),
     ):
-        cell = {"kpi": "any", "value_stream": "some", "window": "7d"}
+        cell = {"kpi": "any", "value_stream": "some", **dict.fromkeys(labels, "some")}
         known = [Stretch(WEEKS.begun, weeks), Stretch(WEEKS.back, float(WEEKS_MIN))]
-        lines = [
-            _recorded("kpi:trusted", Stretch(WEEKS.begun, 1.0), **cell),
-            _recorded("kpi:baseline_weeks", *known, **cell),
-        ]
+        lines = [_recorded("kpi:trusted", *trusted, **cell), _recorded("kpi:baseline_weeks", *known, **cell)]
         yield _Tried(cluster, lines, rule if fires else None, kpi="any")
+
+
+def _with_gaps(gap: str) -> list[Stretch]:
+    """Known from the begin on, but for a gap in each 16 hours until the end."""
+    returns = [later(WEEKS.begun, f"{16 * n}h") for n in range(5)]
+    known = [Stretch(WEEKS.begun, 2.0)]
+    for back in returns[1:]:
+        known += [Stretch(earlier(back, gap), None), Stretch(back, 2.0)]
+    return known
 
 
 SOON: Final = "8h"

@@ -73,6 +73,7 @@ def test_what_an_alert_says_can_be_filled_in(tmp_path: Path) -> None:
 SAMPLE = random.Random(5).sample(list(mutants(Judge().rules)), 12)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mutant", SAMPLE, ids=str)
 def test_a_broken_clause_is_noticed(mutant: Mutant) -> None:
     tool("promtool")

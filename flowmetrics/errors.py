@@ -43,9 +43,19 @@ class FlowmetricsError(Exception):
 
 
 class ConfigurationError(FlowmetricsError):
-    """The operator must mend a file or a command line; the message names the place and the nearest right word."""
+    """The operator must mend a file or a command line; the message names the place and the nearest right word.
+
+    Of several mistakes each is an argument.
+
+    >>> print(ConfigurationError("the first is wrong", "the second as well"))
+    the first is wrong
+    the second as well
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class OperationError(FlowmetricsError):

@@ -83,7 +83,7 @@ class Walk:
         """Raise ConfigurationError with every mistake, as `shown`, in the order of the file, if there is any."""
         if self._mistakes:
             ordered = sorted(self._mistakes, key=itemgetter(0))
-            raise ConfigurationError("\n".join(mistake for _, mistake in ordered))
+            raise ConfigurationError(*(mistake for _, mistake in ordered))
 
 
 @dataclass(frozen=True, slots=True)

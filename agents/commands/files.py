@@ -95,7 +95,7 @@ def _mistakes(path: Path, rows: RowMapping | None, configuration: Configuration)
             else:
                 read_settings(text, str(path))
         except ConfigurationError as error:
-            yield str(error)
+            yield from error.args
         return
     source = CloudEvents(configuration.surveys)
     for number, event in enumerate(read_events(path, rows), start=1):

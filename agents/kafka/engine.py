@@ -26,7 +26,7 @@ from agents.kafka.worker import Worker
 from agents.lock import DirectoryLock
 from agents.published import Published, clock_us
 from flowmetrics.configuration import Configuration
-from flowmetrics.engine_metrics import EngineCounters, epoch_families, gauge
+from flowmetrics.engine_metrics import EngineCounters, epoch_families, ready_family
 from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.families import Family
@@ -212,7 +212,7 @@ class KafkaEngine:
         counters = [unit.state.counters for unit in units if isinstance(unit, TrackUnit | TallyUnit) and unit.recovered]
         waiting = sum(unit.lag for unit in units if unit.step == "track")
         return [
-            gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(ready)}),
+            ready_family(ready),
             *unit_families(units, worker.efforts, worker.stable_age_seconds),
             *epoch_families(*_epochs(units)),
             *EngineCounters.together(counters).families(waiting),

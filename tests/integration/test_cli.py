@@ -336,7 +336,7 @@ def test_validate_names_every_mistake_of_every_file(folder: Path) -> None:
         "    ^",
         "flowmetrics.itm.v1",
     )
-    finished.failed(1, "bad.jsonl: event 2: not_json", "bad.jsonl: event 3: ")
+    finished.failed(1, "bad.jsonl: event 2: not_json", "bad.jsonl: event 3: ", "not all well: 5 mistakes in 4 files")
     assert "events.jsonl" not in finished.err
     assert finished.out == ""
 

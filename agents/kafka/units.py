@@ -32,8 +32,8 @@ from flowmetrics.instants import DAY_US
 
 BATCH_EVENTS_MAX: Final = 10_000
 GATHER_EVENTS_MAX: Final = 150_000
-GATHER_WEIGHT_MAX: Final = 40_000
-GATHER_SECONDS: Final = 4.0
+GATHER_WEIGHT_MAX: Final = 25_000
+GATHER_SECONDS: Final = 2.0
 """How much a partition that is behind takes at once, and how long it gathers it; see `Tracking.weight`."""
 BEAT_SECONDS: Final = 1.0
 """At least this often a unit commits, also when nothing came: it proves that it is still ours."""

@@ -93,7 +93,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             rebalance_timeout_ms=session_ms,
             max_poll_interval_ms=300_000,
             fetch_max_wait_ms=FETCH_MS,
-            max_partition_fetch_bytes=4 * 1024 * 1024,
+            max_partition_fetch_bytes=1024 * 1024,
             metadata_max_age_ms=30_000,
         )
         self._log = KafkaLog(self._connection, self._consumer)

@@ -17,8 +17,8 @@ from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, Kaf
 from agents.heap import give_large_buffers_back
 from agents.judging import read_pseudonyms
 from agents.kafka.connection import Connection
-from agents.kafka.effort import unit_families
 from agents.kafka.epochs import EpochLog
+from agents.kafka.families import unit_families
 from agents.kafka.intake import KafkaIntake
 from agents.kafka.topics import prepare, topics_of
 from agents.kafka.units import TallyUnit, TrackUnit, Unit

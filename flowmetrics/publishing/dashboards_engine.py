@@ -24,7 +24,7 @@ KAFKA: Final = (
     Family("flowmetrics_engine_checkpoint_bytes_total", "Bytes that transactions wrote.", "counter", ()),
     Family("flowmetrics_engine_histories_read_total", "Histories asked for, by where they were.", "counter", ()),
 )
-"""What workers on Kafka say besides; `agents.kafka.effort` makes them, and a test holds both together."""
+"""What workers on Kafka say besides; `agents.kafka.families` makes them, and a test holds both together."""
 
 _UNITS: Final = {"seconds": "s", "ratio": "percentunit", "bytes": "bytes"}
 _AUTO: Final = "__auto"

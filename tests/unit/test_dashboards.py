@@ -15,7 +15,7 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from agents.kafka.effort import unit_families
+from agents.kafka.families import unit_families
 from flowmetrics.configuration import Configuration, Expectation, RuleOverride, Survey, Threshold
 from flowmetrics.kpis import catalogue
 from flowmetrics.kpis.flow import FLOW_KPIS

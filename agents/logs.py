@@ -7,6 +7,9 @@ terminal reads the same as words. `act` follows from the level, as errors are so
     debug, info, warning     nobody        it is news, or it goes on by itself
     error, critical          operator      the surroundings must be mended
     with an exception        developers    a mistake of ours: report it
+
+A library's error is nobody's: it tries again by itself, and while that does not help the engine is not ready and says
+why.
 """
 
 from __future__ import annotations
@@ -49,8 +52,8 @@ def _formatter(for_people: bool) -> logging.Formatter:
     before: list[Processor] = [
         structlog.processors.TimeStamper(fmt="%Y-%m-%dT%H:%M:%SZ" if for_people else "iso", utc=True, key="time"),
         structlog.stdlib.add_log_level,
-        _name_who_must_act,
         structlog.stdlib.add_logger_name,
+        _name_who_must_act,
     ]
     machine: list[Processor] = [
         structlog.processors.format_exc_info,
@@ -78,7 +81,7 @@ def _console() -> structlog.dev.ConsoleRenderer:
 
 
 def _name_who_must_act(logger: WrappedLogger, method: str, line: EventDict) -> EventDict:
-    grave = line["level"] in ("error", "critical")
+    grave = line["level"] in ("error", "critical") and line["logger"].partition(".")[0] in OURS
     line["act"] = "developers" if line.get("exc_info") else "operator" if grave else "nobody"
     return line
 

@@ -161,6 +161,10 @@ class KafkaEngine:
                     kpis = unit.state.read.kpis
                 good_until = min(good_until, self._good_until(unit))
         shown.reason = self._reason(units)
+        if shown.reason and shown.ready:
+            log.warning("not ready: %s", shown.reason)
+        elif not shown.reason and not shown.ready:
+            log.info("ready")
         shown.ready = not shown.reason
         bare = self._bare.render(self._engine_families(units, ready=False))
         engine = self._engine_families(units, shown.ready)

@@ -124,7 +124,10 @@ def test_a_worker_whose_broker_went_away_is_not_ready_until_it_is_back(make: Mak
     finally:
         frail.go_on()
     until(lambda: worker.get("/readyz").status == 200, "the worker is ready again", SECONDS)
+    told = [line["message"] for line in map(orjson.loads, worker.said.splitlines()) if line["act"] == "nobody"]
+    assert any(message.startswith("not ready: Kafka at ") for message in told), told
     worker.stop()
+    assert '"act":"operator"' not in worker.said, "it went on by itself"
 
 
 @pytest.mark.parametrize("away", [pause, kill])

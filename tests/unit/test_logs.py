@@ -24,7 +24,7 @@ TELL = """\
     theirs.info("nobody reads this either")
     theirs.warning("two\\nlines")
     ours.error("the disk is full")
-    logging.getLogger("aiokafka").warning("no broker")
+    logging.getLogger("aiokafka").error("no broker")
     try:
         {}["key"]
     except KeyError:
@@ -51,7 +51,7 @@ def test_each_line_is_one_json_object_with_when_how_grave_who_and_what(lines: li
         ("info", "agents.kafka.worker", "owns track-0, tally-1"),
         ("warning", "faust.worker", "two\nlines"),
         ("error", "agents.kafka.worker", "the disk is full"),
-        ("warning", "aiokafka", "no broker"),
+        ("error", "aiokafka", "no broker"),
         ("error", "agents.kafka.worker", "track-0 failed, and begins again"),
         ("critical", "agents", "flowmetrics itself failed"),
     ]

@@ -110,11 +110,13 @@ class Tallying:
         following = epochs.after(self.position.epoch)
         for epoch in (epochs.epochs[self.position.epoch], following):
             if epoch is not None:
-                self._open(epoch).load(store)
+                self._open(epoch)
 
-    def _open(self, epoch: Epoch) -> Panes:
+    def _open(self, epoch: Epoch) -> None:
+        """Open the panes of an epoch, with what is stored of them: whoever had this partition before may have heard of
+        the epoch earlier."""
         panes = self._panes[epoch.number] = Panes(epoch, self._table, self.now, self._owns)
-        return panes
+        panes.load(self._store)
 
     @property
     def read(self) -> Read:

@@ -132,8 +132,8 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
         yield replace(beyond, name="window not covered", begin=earlier(MOVED, "516h"), fires=False)
     if duration_us(_window(each)) >= duration_us("1d"):
         yield replace(beyond, name="hole a window ago", silent=(_hole(each),))
-    eighth = base / 8
-    yield from _pair(each, "spread", (base - eighth, base + eighth, base - eighth, base + eighth), 0.0, 0.0)
+    far = base * 3 / 16  # some deviate half as much: the median of them is none of them
+    yield from _pair(each, "spread", (base - far / 2, base + far, base - far, base + far / 2), 0.0, 0.0)
     for label, value in _others(each, configuration):
         yield replace(beyond, name="another cell", cells={label: value}, fires=False)
     if each.counted:

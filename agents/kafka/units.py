@@ -99,18 +99,18 @@ class Unit(ABC):
         """Recover, and take batches until something fails. Raises Lost, KafkaError, OperationError."""
         self.recovered, self.caught_up, self.proven = False, False, 0.0
         self._begun = self._around.ticks()
-        try:
-            async with self._recovery() as (store, writer):
-                positions = self._open(store, writer)
-                await self._around.log.begin(dict(zip(self.places, positions, strict=True)))
-                self.recovered = True
+        async with self._recovery() as (store, writer):
+            positions = self._open(store, writer)
+            await self._around.log.begin(dict(zip(self.places, positions, strict=True)))
+            self.recovered = True
+            try:
                 while True:
                     await self.turn(do)
                     if not self.caught_up and self.lag == 0:
                         self.caught_up = True
                         self.effort.recovery_seconds = self._around.ticks() - self._begun
-        finally:
-            self.recovered = False
+            finally:
+                self.recovered = False  # before its store is closed: nobody may ask it for anything from then on
 
     @contextlib.asynccontextmanager
     async def _recovery(self) -> AsyncIterator[tuple[Store, Commits]]:

@@ -150,6 +150,7 @@ class KafkaEngine:
     async def _publish(self, worker: Worker) -> None:
         now, shown = self._clock(), self.published
         units = list(worker.units.values())
+        epochs = _epochs(units)  # before the numbers are read: the page never names an epoch that they are not of yet
         families: list[list[Family]] = []
         points: Points = {}
         good_until, kpis = math.inf, shown.kpis
@@ -166,8 +167,8 @@ class KafkaEngine:
         elif not shown.reason and not shown.ready:
             log.info("ready")
         shown.ready = not shown.reason
-        bare = self._bare.render(self._engine_families(units, ready=False))
-        engine = self._engine_families(units, shown.ready)
+        bare = self._bare.render(self._engine_families(units, epochs, ready=False))
+        engine = self._engine_families(units, epochs, shown.ready)
         page = await asyncio.to_thread(self._page.render, [*_merged(families), *engine])
         if list(worker.units.values()) == units:
             shown.page, shown.bare, shown.good_until = page, bare, good_until
@@ -210,7 +211,7 @@ class KafkaEngine:
             return f"Kafka at {self._connection.brokers} does not answer: {', '.join(silent)} cannot commit"
         return ""
 
-    def _engine_families(self, units: list[Unit], ready: bool) -> list[Family]:
+    def _engine_families(self, units: list[Unit], epochs: tuple[int | None, float | None], ready: bool) -> list[Family]:
         worker = self._worker
         assert worker is not None
         counters = [unit.state.counters for unit in units if isinstance(unit, TrackUnit | TallyUnit) and unit.recovered]
@@ -218,7 +219,7 @@ class KafkaEngine:
         return [
             ready_family(ready),
             *unit_families(units, worker.efforts, worker.stable_age_seconds),
-            *epoch_families(*_epochs(units)),
+            *epoch_families(*epochs),
             *EngineCounters.together(counters).families(waiting),
         ]
 
@@ -232,7 +233,7 @@ def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 def _epochs(units: Iterable[Unit]) -> tuple[int | None, float | None]:
     """Which epoch all of these show, and how much of the next one is built in all of them."""
     recovered = [unit for unit in units if unit.recovered]
-    shown = [unit.state.position.epoch for unit in recovered if isinstance(unit, TallyUnit)]
+    shown = [unit.state.shown for unit in recovered if isinstance(unit, TallyUnit)]
     built = [unit.state.progress for unit in recovered if isinstance(unit, TrackUnit)]
     return min(shown, default=None), min(built, default=None)
 

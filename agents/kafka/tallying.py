@@ -105,7 +105,7 @@ class Tallying:
         self._table = SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(SERIES))
         self.counters = EngineCounters([])
         self._panes: dict[int, Panes] = {}
-        self._shown = self.position.epoch
+        self.shown = self.position.epoch
         """The published epoch, once that is committed."""
         following = epochs.after(self.position.epoch)
         for epoch in (epochs.epochs[self.position.epoch], following):
@@ -121,7 +121,7 @@ class Tallying:
     @property
     def read(self) -> Read:
         """The reading of the published epoch."""
-        return self._panes[self._shown].read
+        return self._panes[self.shown].read
 
     async def take(self, records: Records, epochs: EpochLog) -> None:
         """Add changes to the panes; they are stored with the next checkpoint. Raises OperationError."""
@@ -169,8 +169,8 @@ class Tallying:
     async def commit(self, checkpoint: Checkpoint) -> None:
         """Commit a checkpoint; panes may be read meanwhile. Raises Lost, and then this must be thrown away."""
         self._store.fill(checkpoint.rows, await self._writer.commit(*checkpoint))
-        self._shown = self.position.epoch
-        for epoch in [epoch for epoch in self._panes if epoch < self._shown]:
+        self.shown = self.position.epoch
+        for epoch in [epoch for epoch in self._panes if epoch < self.shown]:
             del self._panes[epoch]
 
     def _drop(self, epoch: int) -> Iterator[Row]:
@@ -182,7 +182,7 @@ class Tallying:
     def families(self, now: int) -> list[Family]:
         """The KPI families of the value streams of this partition at `now`, in the published epoch."""
         self.now = max(now, self.now)
-        panes = self._panes[self._shown]
+        panes = self._panes[self.shown]
         panes.tally.advance(self.now)
         return panes.read.families(panes.tally, self.now)
 

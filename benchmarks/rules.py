@@ -27,7 +27,7 @@ from agents.demo.producers import Company
 from agents.prometheus import blocks_command
 from flowmetrics.configuration import Configuration, Expectation, Threshold
 from flowmetrics.driver import Driver
-from flowmetrics.engine_metrics import EngineCounters, Seen, gauge
+from flowmetrics.engine_metrics import EngineCounters, Seen, ready_family
 from flowmetrics.exposition import Page
 from flowmetrics.families import Family, Sample
 from flowmetrics.instants import DAY_US, SECOND_US
@@ -54,7 +54,7 @@ def company(streams: int) -> list[Family]:
         seen.add(source, now, now)
     counters.saw(seen)
     families = [_multiplied(family, streams) for family in driver.families()]
-    return [*families, *counters.families(0), gauge("engine_ready", "Ready.", (), {(): 1.0})]
+    return [*families, *counters.families(0), ready_family(True)]
 
 
 def _multiplied(family: Family, streams: int) -> Family:

@@ -31,6 +31,7 @@ from flowmetrics.instants import (
     parse_instant,
 )
 from flowmetrics.publishing.passes import baseline_us, pass_files
+from flowmetrics.publishing.rules_recording import NEARBY
 from flowmetrics.source import FAR_FUTURE
 
 STEP_US: Final = 5 * MINUTE_US
@@ -94,6 +95,11 @@ def _span(wanted: Wanted, configuration: Configuration) -> Span:
         raise ConfigurationError(
             f"--step {wanted.step} is no multiple of the resolution, {duration_text(resolution)}: values change at the "
             f"end of a pane only; say --step {duration_text(max(1, round(step / resolution)) * resolution)}"
+        )
+    if wanted.prometheus is not None and step > duration_us(NEARBY):
+        raise ConfigurationError(
+            f"--step {wanted.step} is too long for --prometheus: its rules look for a former value within {NEARBY}, and "
+            f"would find a baseline now and then only; say --step {NEARBY} or shorter, or --openmetrics for values alone"
         )
     last = now if wanted.end is None else _instant("--to", wanted.end)
     if last > now:

@@ -212,6 +212,7 @@ def test_a_fresh_prometheus_over_a_backfilled_directory_has_baselines_at_once(fo
         (["--openmetrics", "o", "--step", "7m"], "no multiple of the resolution, 5m"),
         (["--openmetrics", "o", "--step", "1m"], "say --step 5m"),
         (["--openmetrics", "o", "--step", "0m"], "no multiple of the resolution"),
+        (["--prometheus", "p", "--step", "2h"], "a baseline now and then only; say --step 1h or shorter"),
         (["--openmetrics", "o", "--hole", "long"], '--hole "long" is not a duration'),
         (["--openmetrics", "o", "--from", day(4.3), "--to", day(4.4), "--step", "1d"], "no full --step of 1d"),
         (["--openmetrics", "o", "--to", day(5), "--retention", "30d"], "too old for a Prometheus that keeps 30d"),

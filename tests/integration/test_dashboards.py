@@ -3,7 +3,7 @@
 A simulated company tells of five weeks. `flowmetrics backfill` fills the data directory of a real Prometheus with them;
 then a real engine that has imported them is scraped, and the generated rules are evaluated. So there are baselines at
 once. Load and open requests then jump, so that alerts are pending, and the configuration changes. Time is not
-compressed, but for intervals: two hours between values of the past, five seconds between scrapes and evaluations.
+compressed, but for intervals: an hour between values of the past, five seconds between scrapes and evaluations.
 
 There is no Grafana: how a board looks is not tested here, only what it asks and what it is answered.
 """
@@ -80,7 +80,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     server.mkdir()
     with EngineProcess(folder / "engine", SETTINGS, port=free_port()) as engine:
         began = instant_text(clock_us() - DAYS * DAY_US)
-        words = ("--prometheus", server / "data", "--from", began, "--step", "2h", "--config", engine.config)
+        words = ("--prometheus", server / "data", "--from", began, "--step", "1h", "--config", engine.config)
         command("backfill", path, *words, cwd=folder, seconds=BACKFILL_SECONDS).well()
         engine.run("import", path).well()
         for kind in ("rules", "dashboards"):

@@ -36,8 +36,8 @@ class Standings:
         if found is None or not isinstance(kpi.alert, DriftAlert):
             return False
         before = self._standings.get(key)
-        hold = duration_us(kpi.alert.hold) // SECOND_US
-        after = self._standings[key] = (before or Standing(State.WARMING, at)).then(found, at, hold)
+        hold, keep = (duration_us(lasting) // SECOND_US for lasting in (kpi.alert.hold, kpi.alert.keep))
+        after = self._standings[key] = (before or Standing(State.WARMING, at)).then(found, at, hold, keep)
         return before is None or after.state is not before.state
 
     def told(self, key: SeriesKey, point: Point) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 LOGS is the folder of the public logs, NAME.jsonl.gz, that `examples/` has mappings for. Of each, and of the simulated
 company of the demo, up to 230 days are backfilled into a real Prometheus with its recording rules, every hour. The
-alerts' expressions are queried over all of it, and `for` and `keep_firing_for` applied here.
+alerts' conditions are queried over all of it, and `for`, `keep_firing_for` and what fires applied here.
 
 Then a slump of 30 % is put into the events from an instant on, and what was computed is computed again:
 
@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 from urllib.parse import urlencode
 from zlib import crc32
 
@@ -50,10 +50,9 @@ from flowmetrics.instants import (
 )
 from flowmetrics.kpi import DriftAlert
 from flowmetrics.kpis import catalogue
-from flowmetrics.publishing import rules
 from flowmetrics.publishing.passes import pass_files
-from flowmetrics.publishing.rules_cells import TOTALS
-from flowmetrics.publishing.rules_form import Alert
+from flowmetrics.publishing.rules_cells import TOTALS, Watched, watched
+from flowmetrics.publishing.rules_drift import beyond, lingering
 from flowmetrics.settings import read_settings
 from flowmetrics.sources.rows import parse_mapping
 
@@ -105,9 +104,9 @@ def demo_log() -> Log:
 
 def everyday(configuration: Configuration) -> Configuration:
     """The configuration with panes of 15 minutes, the windows and the percentile that alerts read, and their KPIs."""
-    watched = tuple(k.name for k in catalogue(configuration) if isinstance(k.alert, DriftAlert))
+    alerting = tuple(k.name for k in catalogue(configuration) if isinstance(k.alert, DriftAlert))
     windows, panes = (DAY_US, 7 * DAY_US), 15 * MINUTE_US
-    return replace(configuration, kpis=watched, windows_us=windows, resolution_us=panes, percentiles=(85,))
+    return replace(configuration, kpis=alerting, windows_us=windows, resolution_us=panes, percentiles=(85,))
 
 
 PARTS: Final = ("item_type", "channel", "segment", "touchpoint", "feature")
@@ -213,26 +212,22 @@ def evaluate(log: Log, events: Iterable[dict[str, Any]], span: Span) -> Found:
         fill(path, pass_files(log.configuration, duration_text(span.step)), blocks, folder, span, lambda parts: None)
         with serving(blocks, folder, span.step) as address:
             ask = Ranges(address, span)
-            alerts = {alert.alert: alert for alert in rules.alerts(log.configuration)}
-            kpis = {kpi: alerts[name] for name, kpi in _kpis(alerts.values()).items()}
-            episodes = {kpi: list(_episodes(alert, ask(alert.expr), span.step)) for kpi, alert in kpis.items()}
+            kpis = {each.kpi.name: each for each in watched(log.configuration)}
+            episodes = {
+                kpi: list(_episodes(each, ask(beyond(each)), ask(lingering(each)), span.step))
+                for kpi, each in kpis.items()
+            }
             return Found(episodes, {kpi: _watched(ask, kpi) for kpi in kpis})
-
-
-def _kpis(alerts: Iterable[Alert]) -> dict[str, str]:
-    """Alert → KPI, of the alerts that compare a KPI with its band."""
-    named = {}
-    for alert in alerts:
-        _, found, rest = alert.expr.partition('flowmetrics:kpi:trusted{kpi="')
-        if found and "band_" in alert.expr:
-            named[alert.alert] = rest.partition('"')[0]
-    return named
 
 
 def _watched(ask: Ranges, kpi: str) -> list[int]:
     of = f'{{kpi="{kpi}"}}'
     bands = f"flowmetrics:kpi:band_low{of} or flowmetrics:kpi:band_high{of}"
-    return sorted({at for _, ats in ask(f"flowmetrics:kpi:trusted{of} and ({bands})") for at in ats})
+    return sorted({at for *_, ats in ask(f"flowmetrics:kpi:trusted{of} and ({bands})") for at in ats})
+
+
+Series: TypeAlias = list[tuple[str, str, list[int]]]
+"""Labels, value stream and the instants at which there is a value."""
 
 
 class Ranges:
@@ -241,8 +236,8 @@ class Ranges:
     def __init__(self, address: str, span: Span) -> None:
         self._address, self._span = address, span
 
-    def __call__(self, query: str) -> list[tuple[str, list[int]]]:
-        """Value stream and the instants at which each series has a value."""
+    def __call__(self, query: str) -> Series:
+        """Each series that has a value."""
         every: dict[str, tuple[str, list[int]]] = {}
         for part in self._span.stretches(-(-len(self._span.instants) // 10_000)):
             times = {"start": part.first / SECOND_US, "end": part.last / SECOND_US, "step": part.step / SECOND_US}
@@ -257,32 +252,42 @@ class Ranges:
                 labels = json.dumps(series["metric"], sort_keys=True)
                 stream = series["metric"].get("value_stream", "")
                 every.setdefault(labels, (stream, []))[1].extend(int(at * SECOND_US) for at, _ in series["values"])
-        return list(every.values())
+        return [(labels, *of) for labels, of in every.items()]
 
 
-def _episodes(alert: Alert, series: Iterable[tuple[str, list[int]]], step: int) -> Iterator[Episode]:
+def _episodes(each: Watched, begins: Series, goes_on: Series, step: int) -> Iterator[Episode]:
     """When an alert fires, of each value stream: overlapping series of one are one."""
     firing: dict[str, set[int]] = {}
-    hold, keep = duration_us(alert.hold), duration_us(alert.keep)
-    for stream, ats in series:
-        since = latest = None
-        for at in ats:
-            if latest is None or at - latest > step:
-                since = at
-            latest = at
-            assert since is not None
-            if at - since >= hold:
-                firing.setdefault(stream, set()).update(range(at, at + keep + 1, step))
+    beyond_at = {labels: ats for labels, _, ats in begins}
+    for labels, stream, ats in goes_on:
+        firing.setdefault(stream, set()).update(_firing(each.declared, beyond_at.get(labels, []), ats, step))
     for stream, instants in firing.items():
-        begin = latest = None
-        for at in sorted(instants):
-            if begin is None or latest is None or at - latest > step:
-                if begin is not None and latest is not None:
-                    yield Episode(stream, begin, latest)
-                begin = at
-            latest = at
-        if begin is not None and latest is not None:
-            yield Episode(stream, begin, latest)
+        for begin, end in _stretches(sorted(instants), step):
+            yield Episode(stream, begin, end)
+
+
+def _firing(alert: DriftAlert, beyond_at: Iterable[int], lingering_at: Iterable[int], step: int) -> Iterator[int]:
+    """The instants at which an alert fires for a series: as Prometheus goes from pending to firing, and on."""
+    hold, keep = duration_us(alert.hold), duration_us(alert.keep)
+    pending = {at: begin for begin, end in _stretches(beyond_at, step) for at in range(begin, end + 1, step)}
+    until = None
+    for at in lingering_at:
+        fires = until is not None and at <= until + step
+        if fires or (at in pending and at - pending[at] >= hold):
+            until = at + keep
+            yield from range(at, until + 1, step)
+
+
+def _stretches(instants: Iterable[int], step: int) -> Iterator[tuple[int, int]]:
+    """First and last of instants in order that follow each other by a step."""
+    begin = latest = None
+    for at in instants:
+        if begin is not None and latest is not None and at - latest > step:
+            yield begin, latest
+            begin = None
+        begin, latest = at if begin is None else begin, at
+    if begin is not None and latest is not None:
+        yield begin, latest
 
 
 # --- the table -----------------------------------------------------------------------------------------------------
@@ -300,13 +305,13 @@ def rows(log: Log) -> Iterator[list[str]]:
             only = log._replace(configuration=replace(log.configuration, kpis=kpis))
             found = evaluate(only, in_order(list(inject(log.events, slump_at))), around)
             delays |= {kpi: f"{name}: {_delay(found, kpi, slump_at)}" for kpi in kpis}
-    for kpi, watched in quiet.watched.items():
-        if watched:
+    for kpi, instants in quiet.watched.items():
+        if instants:
             episodes = quiet.episodes[kpi]
             per_quarter = Counter((e.stream, (e.begin - span.first) // QUARTER_US) for e in episodes)
             most = max(per_quarter.values(), default=0)
             when = " ".join(sorted(instant_text(e.begin)[:10] for e in episodes))
-            quarters = len(watched) * STEP_US / QUARTER_US
+            quarters = len(instants) * STEP_US / QUARTER_US
             yield [log.name, kpi, f"{quarters:.1f}", str(len(episodes)), str(most), when, delays.get(kpi, "")]
 
 

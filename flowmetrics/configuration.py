@@ -215,6 +215,7 @@ class RuleOverride:
     severity: str | None = None
     owner: str | None = None
     hold_us: int | None = None
+    keep_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

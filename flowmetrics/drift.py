@@ -5,7 +5,7 @@ its minimum, by three spreads of those weeks, and beyond what chance explains. T
 
     value      │          ┌─────────── beyond: suspect, and drifting once that was held
     limit     ─┼──────────┤
-    half way   ┼ ─ ─ ─ ─ ─┤ ─ ─ ─ ─ ─  a drift ends below this, once that was held
+    half way   ┼ ─ ─ ─ ─ ─┤ ─ ─ ─ ─ ─  a drift ends below this, once that was kept
     baseline  ─┼──────────┘
 
 Nothing is said of what is not known: without a reading a series is `stale`, with too few samples `insufficient`, with
@@ -189,11 +189,12 @@ class Standing:
     turned_at: int | None = None
     """Since when it is beyond, or while it drifts since when it is calm."""
 
-    def then(self, found: Finding, now: int, hold: int) -> Standing:
-        """The standing after another finding at `now`; a drift begins and ends once it was held for `hold`.
+    def then(self, found: Finding, now: int, hold: int, keep: int) -> Standing:
+        """The standing after another finding at `now`: a drift begins once it is beyond for `hold`, and ends once it is
+        calm for `keep`.
 
-        >>> suspect = Standing(State.OK, 0).then(Finding.BEYOND, 10, hold=60)
-        >>> suspect.state.value, suspect.then(Finding.BEYOND, 70, hold=60).state.value
+        >>> suspect = Standing(State.OK, 0).then(Finding.BEYOND, 10, hold=60, keep=600)
+        >>> suspect.state.value, suspect.then(Finding.BEYOND, 70, hold=60, keep=600).state.value
         ('suspect', 'drifting')
         """
         if found in _UNKNOWN:
@@ -205,7 +206,7 @@ class Standing:
             kept = State.DRIFTING if self.drifting else State.SUSPECT if stays else State.OK
             return replace(self._in(kept, now), turned_at=turned_at)
         turned_at = now if self.turned_at is None else self.turned_at
-        if now - turned_at < hold:
+        if now - turned_at < (keep if self.drifting else hold):
             return replace(self._in(State.DRIFTING if self.drifting else State.SUSPECT, now), turned_at=turned_at)
         drifting = not self.drifting
         return replace(self._in(State.DRIFTING if drifting else State.OK, now), drifting=drifting, turned_at=None)

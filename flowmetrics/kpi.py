@@ -114,7 +114,8 @@ class DriftAlert:
     `noise` explains, with `samples_min` of the KPI under it. `minimum` and `spread_min` are shares of the baseline, or
     with `points` in the unit of the KPI: a score may be zero or negative. Of several windows and percentiles the alert
     reads those nearest to `window` and `percentile`, of labels with a total the total, and of others what `only` says,
-    else each value. It must last for `hold`, a Prometheus duration.
+    else each value. It must last for `hold`, a Prometheus duration, and is over once it was calm for `keep`: for a day,
+    or what is beyond its band by day only would be told every day anew.
     """
 
     next_step: str
@@ -127,6 +128,7 @@ class DriftAlert:
     percentile: int = 85
     only: tuple[tuple[str, str], ...] = ()
     hold: str = "2h"
+    keep: str = "1d"
     steps: tuple[str, ...] = ()
     """What to do after the next step, in order: sentences of the runbook."""
 

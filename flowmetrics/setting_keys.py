@@ -236,7 +236,12 @@ KEYS: Final = (
     ),
     Key(
         "alerts.rules.<kpi>.for", ("hold_us",), DURATION, _RUN,
-        "How long a change must last before it is told, and be gone before that is taken back.",
+        "How long a change must last before it is told.",
+        "as the page of the KPI says",
+    ),
+    Key(
+        "alerts.rules.<kpi>.keep_firing_for", ("keep_us",), DURATION, _RUN,
+        "How long a change must be over before that is told.",
         "as the page of the KPI says",
     ),
     Key(

@@ -47,9 +47,9 @@ MISSING: Final = (
 
 
 def impatient(configuration: Configuration) -> Configuration:
-    """The configuration under which a change must last for seconds only, on the page and in the rules."""
+    """The configuration under which a change must last, and be over, for seconds only, on the page and in the rules."""
     alerting = (kpi.name for kpi in catalogue(configuration) if isinstance(kpi.alert, DriftAlert))
-    return replace(configuration, rules={name: RuleOverride(hold_us=HOLD_US) for name in alerting})
+    return replace(configuration, rules={name: RuleOverride(hold_us=HOLD_US, keep_us=HOLD_US) for name in alerting})
 
 
 def sound(

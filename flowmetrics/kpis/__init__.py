@@ -59,5 +59,6 @@ def _ruled(kpi: Kpi, rule: RuleOverride) -> Kpi:
         minimum=minimum,
         severity=alert.severity if rule.severity in (None, OFF) else Severity(rule.severity),
         hold=alert.hold if rule.hold_us is None else duration_text(rule.hold_us),
+        keep=alert.keep if rule.keep_us is None else duration_text(rule.keep_us),
     )
     return replace(kpi, alert=ruled, samples_min=rule.samples or kpi.samples_min)

@@ -33,15 +33,18 @@ def drift_group(configuration: Configuration) -> RuleGroup:
 
 def _drift(each: Watched, configuration: Configuration) -> Alert:
     name = each.kpi.name
-    sign, side, way = (">", "high", "higher") if each.rises else ("<", "low", "lower")
+    way = "higher" if each.rises else "lower"
     minimum = minimum_text(each.kpi, each.declared)
+    labels = _labels(each.declared.severity, each.owner)
+    added = ", ".join(sorted(("alertname", "alertstate", *labels)))
     return Alert(
         each.name,
-        f'last_over_time(flowmetrics:kpi:trusted{{kpi="{name}"}}[{BRIDGED}])\n'
-        f'{sign} last_over_time(flowmetrics:kpi:band_{side}{{kpi="{name}"}}[{BRIDGED}])',
+        f"{beyond(each)}\n"
+        f"or {lingering(each)}\n"
+        f'and ignoring ({added}) ALERTS{{alertname="{each.name}",alertstate="firing"}}',
         each.declared.hold,
-        each.declared.hold,
-        _labels(each.declared.severity, each.owner),
+        each.declared.keep,
+        labels,
         {
             "summary": f"{name} of {{{{ $labels.value_stream }}}} is {_shown('$value', each.kpi)}, {way} than in "
             "former weeks",
@@ -55,6 +58,33 @@ def _drift(each: Watched, configuration: Configuration) -> Alert:
         each.declared.steps,
         name,
     )
+
+
+def beyond(each: Watched) -> str:
+    """The condition under which an alert begins: the value lies beyond its band."""
+    return f"{_bridged(each, 'trusted')}\n{_sign(each)} {_band(each)}"
+
+
+def lingering(each: Watched) -> str:
+    """The condition under which an alert that fires goes on: the value is not half way back, as `Limit.calm_at` says.
+
+    It holds wherever that of `beyond` does.
+    """
+    half_way = f"({_band(each)} + {_bridged(each, 'baseline')}) / 2"
+    return f"{_bridged(each, 'trusted')}\n{_sign(each)} {half_way}"
+
+
+def _sign(each: Watched) -> str:
+    return ">" if each.rises else "<"
+
+
+def _band(each: Watched) -> str:
+    return _bridged(each, "band_high" if each.rises else "band_low")
+
+
+def _bridged(each: Watched, name: str) -> str:
+    """A recorded series of the KPI as it was last known."""
+    return f'last_over_time(flowmetrics:kpi:{name}{{kpi="{each.kpi.name}"}}[{BRIDGED}])'
 
 
 def _burns(each: Burning, configuration: Configuration) -> Iterator[Alert]:

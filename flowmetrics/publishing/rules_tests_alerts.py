@@ -2,8 +2,10 @@
 
 They begin with the recorded series that alerts read, so that minutes can be tried in seconds:
 
-    begin    MOVED          hold            BACK           hold
+    begin    MOVED          hold            BACK           keep
     ├─ usual ──┤─ beyond ─────┼─── fires ─────┤── usual ─────┼─ over
+
+Usual is half way between the baseline and the band: there nothing begins, and what fires ends.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from flowmetrics.publishing.rules_drift import FAST_BURN, SLOW_BURN, drift_group
 from flowmetrics.publishing.rules_form import Alert
 from flowmetrics.publishing.rules_tests_form import Case, Firing, Labels, Line, Stretch, earlier, later, seen
 
-EVERY: Final = "8m"
-"""No range of the rules is a multiple of it, or versions of Prometheus would differ in what lies on its edge."""
+EVERY: Final = "4m"
+"""Less than the five minutes for which Prometheus knows what fired. No sample that decides lies on the edge of a range
+of the rules, where versions of Prometheus differ."""
 MOVED: Final = "2h"
 FIRING: Final = "288m"
 """So long the change lasts once the alert fires."""
@@ -31,6 +34,10 @@ _LONG_GAP: Final = "152m"
 Firings: TypeAlias = Sequence[tuple[Alert, str]]
 _OVER: Final = "80m"
 """So much later what vanished is over: it is known for an hour more."""
+_LINGERS: Final = "40m"
+"""So long what came back stays just beyond half way."""
+_BASELINE, _HALF_WAY, _BAND = 64.0, 80.0, 96.0
+"""Where the bad direction is up; else the baseline and the band change places."""
 _BEYOND: Final = 1.0000001
 
 
@@ -40,13 +47,13 @@ def alert_case(configuration: Configuration) -> Case:
     by_name = {rule.alert: rule for rule in rules}
     lines: list[Line] = []
     moments: dict[str, list[Firing]] = {}
-    for hold in {rule.hold for rule in rules}:
-        for moment in _moments(hold):
+    for lasting in {(rule.hold, rule.keep) for rule in rules}:
+        for moment in _moments(*lasting):
             moments[moment] = []
     end = later(max(moments, key=duration_us), EVERY)
     for each in watched(configuration):
         rule = by_name[each.name]
-        for name in ("at", "beyond", "gap", "vanished"):
+        for name in ("at", "beyond", "gap", "vanished", "lingers"):
             labels = _labels(each, name)
             lines += _lines(each, name, labels, rule.hold)
             _note(moments, rule, name, labels)
@@ -71,25 +78,26 @@ def alert_case(configuration: Configuration) -> Case:
     )
 
 
-def _moments(hold: str) -> list[str]:
-    begin, back, over = _edges(hold)
-    return [earlier(begin, EVERY), begin, earlier(back, EVERY), earlier(over, EVERY), over, later(over, _OVER)]
+def _moments(hold: str, keep: str) -> list[str]:
+    begin, back = _edges(hold)
+    over = later(back, seen(keep, EVERY))
+    lingered = later(over, _LINGERS)
+    edges = [begin, over, lingered]
+    return [*(earlier(edge, EVERY) for edge in (*edges, back)), *edges, later(over, _OVER)]
 
 
-def _edges(hold: str) -> tuple[str, str, str]:
-    """When it begins to fire, when the change is taken back, and when it is over."""
+def _edges(hold: str) -> tuple[str, str]:
+    """When it begins to fire, and when the change is taken back."""
     begin = later(MOVED, seen(hold, EVERY))
-    back = later(begin, FIRING)
-    return begin, back, later(back, seen(hold, EVERY))
+    return begin, later(begin, FIRING)
 
 
 def _note(moments: Mapping[str, list[Firing]], rule: Alert, name: str, labels: Labels) -> None:
-    """Where a stream fires. What vanished is over later, by what is bridged."""
+    """Where a stream fires. What vanished is over later, by what is bridged, and so is what is not half way back."""
     if name == "at":
         return
-    begin, _, over = _edges(rule.hold)
-    if name == "vanished":
-        over = later(over, _OVER)
+    begin, back = _edges(rule.hold)
+    over = later(back, seen(rule.keep, EVERY), {"vanished": _OVER, "lingers": _LINGERS}.get(name, "0s"))
     for moment, firing in moments.items():
         if duration_us(begin) <= duration_us(moment) < duration_us(over):
             firing.append(Firing(rule, labels))
@@ -101,23 +109,27 @@ def _labels(each: Watched, name: str) -> dict[str, str]:
 
 
 def _lines(each: Watched, name: str, labels: Labels, hold: str) -> Iterator[Line]:
-    """A value and its band; while it is usual the value is at the band, which is not beyond it."""
-    band, side = 100.0, "high" if each.rises else "low"
-    moved = band if name == "at" else band * _BEYOND if each.rises else band / _BEYOND
-    values = _stretches(moved, hold, name, usual=band)
+    """A value, its baseline and its band."""
+    baseline, band = (_BASELINE, _BAND) if each.rises else (_BAND, _BASELINE)
+    farther = _BEYOND if each.rises else 1 / _BEYOND
+    moved = band if name == "at" else band * farther
+    values = _stretches(moved, hold, name, _HALF_WAY, lingering=_HALF_WAY * farther)
     yield Line("flowmetrics:kpi:trusted", labels, values)
-    bands = [Stretch(told.begin, None if told.value is None else band) for told in values]
-    yield Line(f"flowmetrics:kpi:band_{side}", labels, bands)
+    for metric, value in ((f"band_{'high' if each.rises else 'low'}", band), ("baseline", baseline)):
+        known = [Stretch(told.begin, None if told.value is None else value) for told in values]
+        yield Line(f"flowmetrics:kpi:{metric}", labels, known)
 
 
-def _stretches(moved: float, hold: str, kind: str, usual: float = 0.0) -> list[Stretch]:
-    """What moves, and then comes back, stays or vanishes; with two gaps where that is tried."""
-    begin, back, _ = _edges(hold)
+def _stretches(moved: float, hold: str, kind: str, usual: float = 0.0, lingering: float = 0.0) -> list[Stretch]:
+    """What moves, and then comes back, lingers on the way, stays or vanishes; with two gaps where that is tried."""
+    begin, back = _edges(hold)
     gaps = []
     if kind == "gap":
         gaps = _silence(moved, later(MOVED, EVERY), _GAP) + _silence(moved, later(begin, "64m"), _LONG_GAP)
     then = {"vanished": None, "stays": moved}.get(kind, usual)
-    return [Stretch("0s", usual), Stretch(MOVED, moved), *gaps, Stretch(back, then)]
+    lingers = [Stretch(back, lingering)] if kind == "lingers" else []
+    end = later(back, _LINGERS) if lingers else back
+    return [Stretch("0s", usual), Stretch(MOVED, moved), *gaps, *lingers, Stretch(end, then)]
 
 
 def _silence(value: float, begin: str, duration: str) -> list[Stretch]:

@@ -2,7 +2,7 @@
 
 All value streams live through the same five weeks; then each moves as its name says, and moves back:
 
-    begin            a week ago     MOVED      hold      BACK      hold
+    begin            a week ago     MOVED      hold      BACK      keep
     ├── usual … weekly values … usual ─┤ now ─────┼─ fires ──┤ usual ─┼─ over
 
 Where an alert fires is asked of `flowmetrics.drift`, which says the same in Python, so that both agree to the digit.
@@ -11,7 +11,7 @@ Where an alert fires is asked of `flowmetrics.drift`, which says the same in Pyt
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -87,12 +87,11 @@ def kpi_case(configuration: Configuration) -> Case:
     rules = {rule.alert: rule for rule in drift_group(configuration).rules if isinstance(rule, Alert)}
     told = [(each, rules[each.name], list(_streams(each, configuration))) for each in watched(configuration)]
     step = every(configuration)
-    lasting = later(max((seen(rule.hold, step) for _, rule, _ in told), key=duration_us), step)
-    times = Times(step, later(MOVED, lasting), later(MOVED, lasting, lasting), windows(configuration)[-1])
+    back = later(MOVED, _longest((rule.hold for _, rule, _ in told), step), step)
+    end = later(back, _longest((rule.keep for _, rule, _ in told), step), step)
+    times = Times(step, back, end, windows(configuration)[-1])
     lines = [line for each, _, streams in told for stream in streams for line in _lines(each, stream, times)]
-    edges = {
-        later(begin, seen(hold, step)) for hold in {rule.hold for _, rule, _ in told} for begin in (MOVED, times.back)
-    }
+    edges = {edge for _, rule, _ in told for edge in _edges(rule, times)}
     moments = edges | {earlier(edge, step) for edge in edges}
     return Case(
         "every KPI moves in every way",
@@ -113,8 +112,17 @@ def kpi_case(configuration: Configuration) -> Case:
     )
 
 
+def _longest(durations: Iterable[str], step: str) -> str:
+    return max((seen(each, step) for each in durations), key=duration_us)
+
+
+def _edges(rule: Alert, times: Times) -> tuple[str, str]:
+    """When a rule begins to fire, and when it is over."""
+    return later(MOVED, seen(rule.hold, times.every)), later(times.back, seen(rule.keep, times.every))
+
+
 def _fires_at(rule: Alert, times: Times, moment: str) -> bool:
-    begin, end = later(MOVED, seen(rule.hold, times.every)), later(times.back, seen(rule.keep, times.every))
+    begin, end = _edges(rule, times)
     return duration_us(begin) <= duration_us(moment) < duration_us(end)
 
 

@@ -93,6 +93,7 @@ def _is_it_real(drift: Watched) -> list[str]:
         "",
         "- A holiday, an import of old data or a new way of working moves it too; no rule knows of those.",
         "- It is quiet while the engine is not ready, and a gap, a restart or a renamed pod does not fire it.",
+        "- Once it fires, it goes on until the value is half way back to the former weeks, as on the live page.",
         "- A change that lasts for more than two weeks becomes the baseline: the alert ends, although nothing is well.",
         "",
         "Too many, or too few? In `flowmetrics.yaml`, and then `flowmetrics generate rules`:",
@@ -101,7 +102,8 @@ def _is_it_real(drift: Watched) -> list[str]:
         "alerts:",
         "  rules:",
         f"    {name}: {{minimum: {_minimum(drift)}, samples: {drift.kpi.samples_min}, "
-        f"severity: {drift.declared.severity.value}, for: {drift.declared.hold}}}",
+        f"severity: {drift.declared.severity.value}, for: {drift.declared.hold}, "
+        f"keep_firing_for: {drift.declared.keep}}}",
         "```",
         "",
     ]

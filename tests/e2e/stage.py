@@ -4,7 +4,8 @@ Everything is as it is shipped, but for time, so that a test takes minutes:
 
 - the past is backfilled, five weeks of it in steps of an hour; windows, offsets and thresholds are those of the rules
 - Prometheus scrapes and evaluates every second rather than every 15 s and every minute
-- alerts of KPIs must last for the six seconds that the configuration says (`alerts.rules.<kpi>.for`), rather than hours
+- alerts of KPIs must last, and be over, for the six seconds that the configuration says (`alerts.rules.<kpi>.for` and
+  `keep_firing_for`), rather than hours
 - alerts of the engine must last for a twentieth of what is shipped: 5 minutes are 15 seconds, and a restart that takes
   3 seconds is one of a minute
 - Alertmanager waits for no further alerts of a group before it notifies
@@ -49,7 +50,7 @@ windows: [1d, 7d]
 resolution: 1m
 alerts:
   runbooks: {RUNBOOKS}
-  rules: {{{", ".join(f"{kpi}: {{for: {HOLD_SECONDS}s}}" for kpi in ALERTING)}}}
+  rules: {{{", ".join(f"{kpi}: {{for: {HOLD_SECONDS}s, keep_firing_for: {HOLD_SECONDS}s}}" for kpi in ALERTING)}}}
 """
 
 

@@ -23,7 +23,7 @@ surveys: {effort: {scale: [1, 7], better: low}}
 expectations: {flow_time: {within: 5d, share: 90%}}
 alerts:
   rules:
-    flow_time: {minimum: 35%, samples: 77, for: 45m}
+    flow_time: {minimum: 35%, samples: 77, for: 45m, keep_firing_for: 90m}
     active_users: {samples: 100, for: 1d}
     csat: {minimum: 5 points}
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -17,7 +16,7 @@ from flowmetrics.kpis import catalogue
 KPIS = {kpi.name: kpi for kpi in catalogue(Configuration())}
 FLOW_TIME, VELOCITY, NPS = KPIS["flow_time"], KPIS["flow_velocity"], KPIS["nps"]
 USUAL = Baseline(100.0, 97.0, 104.0, 5.0, 4)
-HOLD = 60
+HOLD, KEEP = 60, 100
 
 
 def at(value: float | None, samples: int = 1000, lower: float | None = None, upper: float | None = None) -> Point:
@@ -31,7 +30,7 @@ def played(*findings: Finding, every: int = 10, start: Standing | None = None) -
     """The standing after findings, one every ten seconds."""
     standing = start or Standing(State.OK, 0)
     for n, found in enumerate(findings, 1):
-        standing = standing.then(found, n * every, HOLD)
+        standing = standing.then(found, n * every, HOLD, KEEP)
     return standing
 
 
@@ -133,9 +132,10 @@ def test_between_the_thresholds_nothing_changes() -> None:
 
 
 def test_a_drift_ends_after_a_dwell_of_calm_and_not_before() -> None:
-    assert played(*CALM * 6, start=DRIFTING).state is State.DRIFTING
-    assert played(*CALM * 5, *BEYOND, *CALM * 5, start=DRIFTING).state is State.DRIFTING
-    well = played(*CALM * 7, start=DRIFTING)
+    assert played(*CALM * 10, start=DRIFTING).state is State.DRIFTING
+    assert played(*CALM * 9, *BEYOND, *CALM * 9, start=DRIFTING).state is State.DRIFTING
+    assert played(*CALM * 9, *BETWEEN, *CALM * 9, start=DRIFTING).state is State.DRIFTING
+    well = played(*CALM * 11, start=DRIFTING)
     assert well.state is State.OK
     assert not well.drifting
 
@@ -157,7 +157,7 @@ def test_a_state_says_since_when_it_holds() -> None:
 def test_no_state_flaps_within_a_dwell(findings: list[Finding]) -> None:
     standing, turns = Standing(State.OK, 0), [0 - HOLD]
     for n, found in enumerate(findings, 1):
-        before, standing = standing, standing.then(found, n * 10, HOLD)
+        before, standing = standing, standing.then(found, n * 10, HOLD, KEEP)
         if before.drifting != standing.drifting:
             turns.append(n * 10)
-    assert all(later - earlier >= HOLD for earlier, later in pairwise(turns))
+            assert turns[-1] - turns[-2] >= (HOLD if standing.drifting else KEEP)

@@ -103,12 +103,12 @@ def test_an_operator_may_say_otherwise() -> None:
         "  dashboards: https://grafana.example.org/\n"
         "  engine: {owner: operators}\n"
         "  rules:\n"
-        "    flow_time: {minimum: 35%, samples: 77, severity: ticket, owner: checkout, for: 3h}\n"
+        "    flow_time: {minimum: 35%, samples: 77, severity: ticket, owner: checkout, for: 3h, keep_firing_for: 5h}\n"
         "    csat: {minimum: 5 points}\n"
         "    nps: {severity: off}\n"
     )
     [flow_time] = rules_of(files, "FlowTimeDrift")
-    assert (flow_time["for"], flow_time["keep_firing_for"]) == ("3h", "3h")
+    assert (flow_time["for"], flow_time["keep_firing_for"]) == ("3h", "5h")
     assert (flow_time["labels"]["severity"], flow_time["labels"]["owner"]) == ("ticket", "checkout")
     assert flow_time["annotations"]["runbook_url"] == "https://wiki.example.org/runbooks/FlowTimeDrift.md"
     assert flow_time["annotations"]["dashboard_url"].startswith("https://grafana.example.org/d/flowmetrics-kpi?")

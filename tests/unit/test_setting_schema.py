@@ -142,6 +142,7 @@ well_formed = st.fixed_dictionaries(
                             "samples": st.integers(1, 99),
                             "severity": st.sampled_from(["page", "off"]),
                             "for": st.sampled_from(["1h", "90s"]),
+                            "keep_firing_for": st.sampled_from(["1h", "2d"]),
                         },
                     ),
                 ),

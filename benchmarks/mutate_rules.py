@@ -57,11 +57,11 @@ class Mutant:
         return f"{self.name}: {self.what}"
 
     @property
-    def kpi(self) -> str | None:
-        """The KPI that the rule is about, if it is about one."""
+    def kpis(self) -> Collection[str]:
+        """The KPIs that the rule is about, few where it is about all."""
         label = self.content.get("labels", {}).get("kpi", "").removeprefix("not-")
-        found = re.search(r'kpi="(?:not-)?([a-z_]+)"', self.content["expr"])
-        return label or (found[1] if found else None)
+        found = re.search(r'kpi=~?"(?:not-)?([a-z_|]+)"', self.content["expr"])
+        return {label} if label else found[1].split("|") if found else FEW
 
 
 def excuse(mutant: Mutant) -> str | None:
@@ -241,7 +241,7 @@ class Judge:
         groups = [group for content in files.values() for group in content["groups"]]
         wanted = _around(mutant.content, [rule for group in groups for rule in group["rules"]])
         files[mutant.file]["groups"][mutant.group]["rules"][mutant.rule] = {**mutant.content, _MUTANT: True}
-        kpis = ({mutant.kpi} if mutant.kpi else FEW) if mutant.file != ENGINE else frozenset()
+        kpis = mutant.kpis if mutant.file != ENGINE else frozenset[str]()
         for group in groups:
             group["rules"] = [
                 {key: value for key, value in rule.items() if key != _MUTANT}

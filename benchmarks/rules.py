@@ -176,7 +176,7 @@ def _watch(url: str, cycles: int) -> list[dict[str, float]]:
         time.sleep(60)
         found = _ask(url, "prometheus_rule_group_last_duration_seconds")
         told.append({one["metric"]["rule_group"].partition(";")[2]: float(one["value"][1]) for one in found})
-    for name in ("flowmetrics:kpi:value", "flowmetrics:kpi:band_high", "flowmetrics:kpi:band_low"):
+    for name in ("flowmetrics:kpi:trusted", "flowmetrics:kpi:band_high", "flowmetrics:kpi:band_low"):
         [count] = _ask(url, f"count({name})")
         print(f"{name}: {count['value'][1]} series")
     [failed] = _ask(url, "sum(prometheus_rule_evaluation_failures_total)")

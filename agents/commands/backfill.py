@@ -98,8 +98,8 @@ def _span(wanted: Wanted, configuration: Configuration) -> Span:
         )
     if wanted.prometheus is not None and step > duration_us(NEARBY):
         raise ConfigurationError(
-            f"--step {wanted.step} is too long for --prometheus: its rules look for a former value within {NEARBY}, and "
-            f"would find a baseline now and then only; say --step {NEARBY} or shorter, or --openmetrics for values alone"
+            f"--step {wanted.step} is too long for --prometheus: its rules look for a former value within {NEARBY} "
+            f"and would find a baseline now and then only; say --step {NEARBY} or shorter, or --openmetrics instead"
         )
     last = now if wanted.end is None else _instant("--to", wanted.end)
     if last > now:

@@ -6,15 +6,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from flowmetrics.kpi import Kpi
 from flowmetrics.publishing.dashboards_board import Variable
-from flowmetrics.publishing.dashboards_queries import as_chosen
+from flowmetrics.publishing.dashboards_queries import as_chosen, scraped
 
 
 def value_streams(several: bool = False, of: str = "") -> Variable:
     """The choice of value streams, among those that the matchers `of` find."""
-    scope = f"{{{of}}}" if of else ""
-    return Variable(
-        "value_stream", "Value stream", f"label_values(flowmetrics:kpi:value{scope}, value_stream)", several=several
-    )
+    return Variable("value_stream", "Value stream", shown("value_stream", of), several=several)
 
 
 def choices(kpis: Iterable[Kpi], first: Mapping[str, str]) -> Iterator[Variable]:
@@ -22,5 +19,9 @@ def choices(kpis: Iterable[Kpi], first: Mapping[str, str]) -> Iterator[Variable]
     labels = {label for kpi in kpis for label in kpi.labels if label not in as_chosen(kpi, first).drawn}
     for label, usual in first.items():
         if label in labels:
-            query = f"label_values(flowmetrics:kpi:value, {label})"
-            yield Variable(label, label.replace("_", " ").capitalize(), query, usual)
+            yield Variable(label, label.replace("_", " ").capitalize(), shown(label), usual)
+
+
+def shown(label: str, of: str = "") -> str:
+    """The question after the values of a label that KPIs are shown with, those that the matchers `of` find."""
+    return f"label_values({scraped('value', of)}, {label})"

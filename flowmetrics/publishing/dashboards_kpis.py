@@ -16,6 +16,7 @@ from flowmetrics.publishing.dashboards_queries import (
     change_together,
     enough,
     is_mix,
+    scraped,
     together,
 )
 from flowmetrics.publishing.rules_cells import TOTALS, Watched
@@ -173,7 +174,7 @@ def parts(kpi: Kpi, choices: Mapping[str, str], width: int = WIDTH // 3) -> Pane
         return None
     columns = (
         Query(cut.layer("value"), "now"),
-        Query(f"quantile_over_time(0.5, {cut.layer('value')}[2h] offset {WEEK_AGO})", "a week ago"),
+        Query(f"quantile_over_time(0.5, {scraped('value', cut.matchers)}[2h] offset {WEEK_AGO})", "a week ago"),
         Query(cut.layer("samples"), "samples", unit=COUNT),
     )
     return Panel(

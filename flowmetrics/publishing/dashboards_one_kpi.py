@@ -20,7 +20,7 @@ from flowmetrics.publishing.dashboards_board import (
     Variable,
     Verdict,
 )
-from flowmetrics.publishing.dashboards_choices import choices, value_streams
+from flowmetrics.publishing.dashboards_choices import choices, shown, value_streams
 from flowmetrics.publishing.dashboards_kpis import COUNT, SHARE, THIN, UNITS, WAY, grouped
 from flowmetrics.publishing.dashboards_queries import COUNTED, any_kpi, enough, layer, way_to_alert
 from flowmetrics.publishing.rules_cells import Watched
@@ -38,7 +38,7 @@ def one_kpi_board(kpis: Sequence[Kpi], alerts: Sequence[Watched], first: Mapping
         title="Flowmetrics: one KPI in depth",
         question="Is this number real, and which part of it moved?",
         variables=(
-            Variable("kpi", "KPI", "label_values(flowmetrics:kpi:value, kpi)", kpis[0].name),
+            Variable("kpi", "KPI", shown("kpi"), kpis[0].name),
             value_streams(several=True, of='kpi=~"$kpi"'),
             *(v for v in choices(kpis, first) if v.name in ("window", "percentile")),
         ),

@@ -1,6 +1,6 @@
 """What a board asks Prometheus about a KPI, in terms of the recording rules.
 
-    value ──┬── samples, lower, upper             every series of every KPI
+    value ──┬── samples, lower, upper             every series of every KPI, as scraped
             └── trusted ──┬── baseline ± spread   only what its alert reads, against one to four weeks ago
                           └── band_low, band_high where it fires
 
@@ -16,13 +16,16 @@ from typing import Final
 from flowmetrics.configuration import ALL, Configuration
 from flowmetrics.kpi import Better, Kpi, Unit
 from flowmetrics.publishing.rules_cells import TOTALS, Watched, watched
-from flowmetrics.publishing.rules_recording import WITHOUT_WORKER
+from flowmetrics.publishing.rules_recording import of_any_worker
 
 COUNTED: Final = frozenset({Unit.ITEMS, Unit.REQUESTS, Unit.USERS})
 """What adds up over value streams, and is exact however little there is of it."""
 
 PLACED: Final = ("window", "percentile")
 """The choices that the board of one KPI has besides the value stream."""
+
+SCRAPED: Final = ("value", "lower", "upper", "samples", "sufficient")
+"""The layers that engines show themselves."""
 
 STREAMS: Final = 'value_stream=~"$value_stream"'
 
@@ -40,7 +43,7 @@ class Cut:
     place: str
 
     def layer(self, name: str) -> str:
-        """A recorded layer of these series."""
+        """A layer of these series."""
         return layer(name, self.matchers)
 
 
@@ -99,8 +102,17 @@ def is_mix(kpi: Kpi) -> bool:
 
 
 def layer(name: str, matchers: str) -> str:
-    """A recorded layer of the KPIs."""
-    return f"flowmetrics:kpi:{name}{{{matchers}}}"
+    """A layer of the KPIs: what engines show, or what is recorded.
+
+    >>> layer("trusted", 'kpi="nps"')
+    'flowmetrics:kpi:trusted{kpi="nps"}'
+    """
+    return of_any_worker(scraped(name, matchers)) if name in SCRAPED else f"flowmetrics:kpi:{name}{{{matchers}}}"
+
+
+def scraped(name: str, matchers: str = "") -> str:
+    """The series that engines show of a metric of all KPIs."""
+    return f"flowmetrics_kpi_{name}{{{matchers}}}"
 
 
 def any_kpi(kpi: str, *labels: str) -> str:
@@ -114,7 +126,7 @@ def any_kpi(kpi: str, *labels: str) -> str:
 
 def enough(matchers: str) -> str:
     """The values under which there are enough samples to lean on."""
-    return f"{layer('value', matchers)} and max {WITHOUT_WORKER} (flowmetrics_kpi_sufficient{{{matchers}}}) == 1"
+    return f"{layer('value', matchers)} and {layer('sufficient', matchers)} == 1"
 
 
 def way_to_alert(matchers: str) -> str:

@@ -2,7 +2,7 @@
 
 A level reads only levels before it, and their past, so that history can be computed one level after another:
 
-    value, lower, upper, samples, known   the uniform layer without the labels of workers
+    known                                 which KPIs have any value
     covered                               whether a window is full: the KPI was known a window ago
     trusted                               what alerts read: enough samples, window covered, engine ready
     same_time                             the trusted value one to four weeks ago
@@ -47,7 +47,7 @@ def recording_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
     """One group for each level, in the order in which they must be computed."""
     kpis = watched(configuration)
     levels: dict[str, Sequence[Recording]] = {
-        "value": _uniform(configuration),
+        "known": [_known(configuration)],
         "covered": _covered(configuration),
         "trusted": _trusted(kpis, burning(configuration)),
         "same_time": _same_time(kpis),
@@ -59,15 +59,16 @@ def recording_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
     return tuple(RuleGroup(f"flowmetrics-{n}-{name}", rules) for n, (name, rules) in enumerate(levels.items(), 1))
 
 
-def _uniform(configuration: Configuration) -> list[Recording]:
-    copied = [
-        Recording(f"flowmetrics:kpi:{name}", f"max {WITHOUT_WORKER} (flowmetrics_kpi_{name})")
-        for name in ("value", "lower", "upper", "samples")
-    ]
+def of_any_worker(scraped: str) -> str:
+    """The series that a selector finds, without the labels of workers: one series stays one when a pod is renamed."""
+    return f"max {WITHOUT_WORKER} ({scraped})"
+
+
+def _known(configuration: Configuration) -> Recording:
     dropped = ", ".join((*WORKER, *own_labels(configuration)))
     longest = windows(configuration)[-1]  # what lies in any window lies in this one
-    known = f'count without ({dropped}) (flowmetrics_kpi_samples{{window=~"|{longest}"}})'
-    return [*copied, Recording("flowmetrics:kpi:known", known)]
+    counted = f'count without ({dropped}) (flowmetrics_kpi_samples{{window=~"|{longest}"}})'
+    return Recording("flowmetrics:kpi:known", counted)
 
 
 def _covered(configuration: Configuration) -> list[Recording]:
@@ -87,23 +88,23 @@ def _trusted(kpis: Sequence[Watched], expected: Sequence[Burning]) -> list[Recor
         *(_gated(each.kpi, each.selector, _enough(each)) for each in kpis),
         *(_gated(each.kpi, each.selector, _sufficient(each.selector)) for each in expected),
     ]
-    bounds = [
-        Recording(f"flowmetrics:kpi:trusted_{side}", f"flowmetrics:kpi:{side} and flowmetrics:kpi:trusted")
-        for side in ("lower", "upper")
-    ]
-    return [*values, *bounds]
+    return [*values, *(_bound(each, side) for each in kpis if each.bounded for side in ("lower", "upper"))]
+
+
+def _bound(each: Watched, side: str) -> Recording:
+    bound = of_any_worker(f"flowmetrics_kpi_{side}{{{each.selector}}}")
+    trusted = _of(each, "trusted")
+    return Recording(f"flowmetrics:kpi:trusted_{side}", f"{bound}\nand {trusted}", {"kpi": each.kpi.name})
 
 
 def _gated(kpi: Kpi, selector: str, enough: str) -> Recording:
     others = ", ".join(label for label in kpi.labels if label != "window")
     return Recording(
         "flowmetrics:kpi:trusted",
-        f"max {WITHOUT_WORKER} (\n"
-        f"  flowmetrics_kpi_value{{{selector}}}\n"
-        f"{enough}"
-        "  and on (instance, job) flowmetrics_engine_ready == 1\n"
-        ")\n"
-        f'and {f"ignoring ({others}) " if others else ""}flowmetrics:kpi:covered{{kpi="{kpi.name}"}}',
+        of_any_worker(
+            f"\n  flowmetrics_kpi_value{{{selector}}}\n{enough}  and on (instance, job) flowmetrics_engine_ready == 1\n"
+        )
+        + f'\nand {f"ignoring ({others}) " if others else ""}flowmetrics:kpi:covered{{kpi="{kpi.name}"}}',
         {"kpi": kpi.name},
     )
 

@@ -230,6 +230,10 @@ def _others(rules: Rules) -> Iterator[_Tried]:
         yield _Tried(cluster, lines, None)
 
 
+LITTLE: Final = 0.25
+"""Less than one event: no count falls short by it, so that a threshold is tried closer than any count can."""
+
+
 def _stale(rules: Rules) -> Iterator[_Tried]:
     """A source that is silent, against what it sent in each former week."""
     rule, enough = rules["FlowmetricsSourceStale"][0], float(EXPECTED_MIN)
@@ -244,7 +248,7 @@ def _stale(rules: Rules) -> Iterator[_Tried]:
         yield _Tried(f"one event in {window}", growth(*_during(1.0, usual=enough, timeline=WEEKS)), None)
         for week in range(1, WEEKS_MIN + 1):
             then = earlier(begun, f"{7 * week}d")
-            around = [Stretch(earlier(then, "2d"), enough - 1), Stretch(later(then, "3d"), enough)]
+            around = [Stretch(earlier(then, "2d"), enough - LITTLE), Stretch(later(then, "3d"), enough)]
             few = sorted([*silent, *around], key=lambda each: duration_us(each.begin))
             yield _Tried(f"silent for {window}, few {week} weeks ago", growth(*few), None)
             hole = [Stretch(earlier(then, "40m"), None), Stretch(later(then, "40m"), enough)]
@@ -259,7 +263,7 @@ def _late(rules: Rules) -> Iterator[_Tried]:
     since = later(WEEKS.begun, WEEKS.every)  # the first evaluation whose last hour lies behind the begin
     week_ago = earlier(WEEKS.begun, "7d")
 
-    def lag(value: float, usual: float = 0.0, events: int = EXPECTED_MIN) -> list[Line]:
+    def lag(value: float, usual: float = 0.0, events: float = EXPECTED_MIN) -> list[Line]:
         then = [Stretch("0s", 0.0), Stretch(earlier(week_ago, "1d"), usual), Stretch(later(week_ago, "3d"), 0.0)]
         told = [*then, *_during(value, timeline=WEEKS)[1:]]
         return [
@@ -270,12 +274,12 @@ def _late(rules: Rules) -> Iterator[_Tried]:
                 source="any",
                 worker="b",
             ),
-            _recorded("source:accepted_growth1h", Stretch("0s", float(events)), source="any"),
+            _recorded("source:accepted_growth1h", Stretch("0s", events), source="any"),
         ]
 
     yield _Tried("late at", lag(late), None)
     yield _Tried("late", lag(late + 1), rule, since, source="any")
-    yield _Tried("late few", lag(late + 1, events=EXPECTED_MIN - 1), None)
+    yield _Tried("late few", lag(late + 1, events=EXPECTED_MIN - LITTLE), None)
     yield _Tried("as late as always", lag(late + 1, usual=(late + 1) / 2), None)
     yield _Tried("later than always", lag(late + 1, usual=late / 2), rule, since, source="any")
     seldom = [Stretch(later(WEEKS.begun, f"{40 * n}m"), (late + 1) * (n % 2)) for n in range(31)]

@@ -164,7 +164,7 @@ def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked
     alert, cells = each.declared, {**_stream_labels(each, stream), **CLUSTER}
     baseline = baseline_of(each.kpi, [Then(week) for week in stream.weeks])
     assert baseline is not None
-    base, sided = baseline.value, stream.far is not None
+    base = baseline.value
     labels = {"kpi": each.kpi.name, **cells}
     stream_labels = {"kpi": each.kpi.name, "value_stream": stream.name, **CLUSTER}
     told: dict[str, float] = {}
@@ -172,8 +172,6 @@ def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked
     def tell(name: str, value: float, **more: str) -> None:
         told[recorded(f"flowmetrics:kpi:{name}", {**labels, **more})] = value
 
-    tell("value", stream.now)
-    tell("samples", stream.now if each.counted else each.kpi.samples_min)
     tell("trusted", stream.now)
     tell("baseline", base)
     tell("baseline_weeks", len(stream.weeks))
@@ -181,10 +179,9 @@ def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked
     weeks = [(str(n), value) for n, value in enumerate(stream.weeks, 1)]
     for week, value in weeks:
         tell("same_time", value, weeks_ago=week)
-    for side in ("lower", "upper") if sided else ():
-        tell(side, stream.now)
-        tell(f"trusted_{side}", stream.now)
     if each.bounded:
+        tell("trusted_lower", stream.now)
+        tell("trusted_upper", stream.now)
         facing = "upper" if each.rises else "lower"
         tell(f"baseline_{facing}", base)
         for week, value in weeks:
@@ -199,11 +196,6 @@ def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked
     tell(f"band_{'high' if each.rises else 'low'}", stream.now - least)
     workers = sum(end != "20d" for _, end, _ in stream.workers)
     told[recorded("flowmetrics:kpi:known", stream_labels)] = workers
-    longest = windows(configuration)[-1]
-    if labels.get("window", longest) != longest:
-        told[recorded("flowmetrics:kpi:samples", {**labels, "window": longest})] = (
-            stream.now if each.counted else each.kpi.samples_min
-        )
     told[recorded("flowmetrics:kpi:covered", stream_labels)] = 1
     for window in windows(configuration):
         told[recorded("flowmetrics:kpi:covered", {**stream_labels, "window": window})] = 1

@@ -16,6 +16,8 @@ from flowmetrics.publishing.rules_tests_kpis import CLUSTER, worker
 EVERY: Final = "25m"
 _STEP_US: Final = 25 * MINUTE_US
 _DAY: Final = "24h"
+_AROUND: Final = (("just before", 0, True), ("before", 1, True), ("long before", 3, False), ("after", -1, False))
+"""By how many evaluations the last value of a week lies before the same time, and whether it is seen."""
 
 
 def range_case(configuration: Configuration) -> Case:
@@ -82,7 +84,7 @@ def _weeks(configuration: Configuration, now: str) -> Iterator[tuple[Line, Mappi
     sides = {"": watched(configuration)[0].kpi.name}
     sides |= {"_upper" if each.rises else "_lower": each.kpi.name for each in bounded}
     for side, kpi in sides.items():
-        for name, age, counts in (("before", 1, True), ("long before", 3, False), ("after", -1, False)):
+        for name, age, counts in _AROUND:
             labels = {"kpi": kpi, "value_stream": name, **CLUSTER}
             told, values = list[Stretch](), dict[str, float]()
             for week in sorted(WEEKS, reverse=True):

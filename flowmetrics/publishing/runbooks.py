@@ -79,7 +79,7 @@ def _is_it_real(drift: Watched) -> list[str]:
         ("", f'flowmetrics:kpi:band_{side}{{kpi="{name}"}}'),
         ("the same time of former weeks", f'flowmetrics:kpi:same_time{{kpi="{name}"}}'),
         ("what decides: the largest reason", f'flowmetrics:kpi:margin{{kpi="{name}"}}'),
-        ("how much lies under it", f"flowmetrics:kpi:samples{{{drift.selector}}}"),
+        ("how much lies under it", f"flowmetrics_kpi_samples{{{drift.selector}}}"),
     )
     return [
         "## Is it real?",

@@ -153,7 +153,7 @@ def test_prometheus_runs_with_the_words_of_its_service_and_keeps_400_days(tmp_pa
         velocity = "query?query=flowmetrics_kpi_value{kpi='flow_velocity',item_type='all',window='1d'}"
         until(lambda: [one["value"][1] for one in asked(velocity)["result"]] == ["1"], "it has scraped the engine")
         loaded = {rule["name"] for group in asked("rules")["groups"] for rule in group["rules"]}
-        assert {"flowmetrics:kpi:value", "FlowTimeDrift"} <= loaded
+        assert {"flowmetrics:kpi:trusted", "FlowTimeDrift"} <= loaded
 
 
 @pytest.mark.long

@@ -11,6 +11,7 @@ Usual is half way between the baseline and the band: there nothing begins, and w
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, TypeAlias
 
 from flowmetrics.configuration import Configuration
@@ -114,10 +115,20 @@ def _lines(each: Watched, name: str, labels: Labels, hold: str) -> Iterator[Line
     farther = _BEYOND if each.rises else 1 / _BEYOND
     moved = band if name == "at" else band * farther
     values = _stretches(moved, hold, name, _HALF_WAY, lingering=_HALF_WAY * farther)
-    yield Line("flowmetrics:kpi:trusted", labels, values)
+    yield Line("flowmetrics:kpi:trusted", labels, _halved(values, hold))
     for metric, value in ((f"band_{'high' if each.rises else 'low'}", band), ("baseline", baseline)):
         known = [Stretch(told.begin, None if told.value is None else value) for told in values]
-        yield Line(f"flowmetrics:kpi:{metric}", labels, known)
+        yield Line(f"flowmetrics:kpi:{metric}", labels, _halved(known, hold))
+
+
+def _halved(stretches: Sequence[Stretch], hold: str) -> list[Stretch]:
+    """Everything halves when it moves, and again when it comes back: what was known before says something else."""
+    edges = [duration_us(edge) for edge in (MOVED, _edges(hold)[1])]
+    times = [2 ** sum(duration_us(each.begin) < edge for edge in edges) for each in stretches]
+    return [
+        replace(each, value=None if each.value is None else each.value * by)
+        for each, by in zip(stretches, times, strict=True)
+    ]
 
 
 def _stretches(moved: float, hold: str, kind: str, usual: float = 0.0, lingering: float = 0.0) -> list[Stretch]:

@@ -321,8 +321,9 @@ def _delay(found: Found, kpi: str, since: int) -> str:
     begins = [e.begin for e in found.episodes[kpi] if e.end >= since]
     if not begins:
         return f"not in {FOUND_MAX // DAY_US} d"
-    hours = max(0, min(begins) - since) // HOUR_US
-    return f"{hours / 24:.1f} d"
+    if min(begins) < since:
+        return "fires already"
+    return f"{(min(begins) - since) // HOUR_US / 24:.1f} d"
 
 
 HEAD: Final = ["log", "KPI", "quarters", "fired", "most in one", "when", "slump found after"]

@@ -54,7 +54,7 @@ def alert_case(configuration: Configuration) -> Case:
     end = later(max(moments, key=duration_us), EVERY)
     for each in watched(configuration):
         rule = by_name[each.name]
-        for name in ("at", "beyond", "gap", "vanished", "lingers"):
+        for name in ("at", "touches", "beyond", "gap", "vanished", "lingers"):
             labels = _labels(each, name)
             lines += _lines(each, name, labels, rule.hold)
             _note(moments, rule, name, labels)
@@ -94,8 +94,11 @@ def _edges(hold: str) -> tuple[str, str]:
 
 
 def _note(moments: Mapping[str, list[Firing]], rule: Alert, name: str, labels: Labels) -> None:
-    """Where a stream fires. What vanished is over later, by what is bridged, and so is what is not half way back."""
-    if name == "at":
+    """Where a stream fires: not where it stays near the band only.
+
+    What vanished is over later, by what is bridged, and so is what lingers.
+    """
+    if name in ("at", "touches"):
         return
     begin, back = _edges(rule.hold)
     over = later(back, seen(rule.keep, EVERY), {"vanished": _OVER, "lingers": _LINGERS}.get(name, "0s"))
@@ -132,11 +135,16 @@ def _halved(stretches: Sequence[Stretch], hold: str) -> list[Stretch]:
 
 
 def _stretches(moved: float, hold: str, kind: str, usual: float = 0.0, lingering: float = 0.0) -> list[Stretch]:
-    """What moves, and then comes back, lingers on the way, stays or vanishes; with two gaps where that is tried."""
+    """What moves, and then comes back, lingers on the way, stays or vanishes; with two gaps where that is tried.
+
+    What touches is beyond once, and lingers from then on.
+    """
     begin, back = _edges(hold)
     gaps = []
     if kind == "gap":
         gaps = _silence(moved, later(MOVED, EVERY), _GAP) + _silence(moved, later(begin, "64m"), _LONG_GAP)
+    if kind == "touches":
+        gaps = [Stretch(later(MOVED, EVERY), lingering)]
     then = {"vanished": None, "stays": moved}.get(kind, usual)
     lingers = [Stretch(back, lingering)] if kind == "lingers" else []
     end = later(back, _LINGERS) if lingers else back

@@ -170,10 +170,15 @@ class Backfill(NamedTuple):
             text = effective(self.configuration)  # what a configuration remembers cannot go to another process
             shelves = [processes.submit(_read_stretch, text, self[1:], stretch) for stretch in stretches]
             waiting.update(shelves)
-            while waiting:
-                waiting = wait(waiting, LOOK_SECONDS).not_done
-                told, before = int(done.value), told
-                progress(told - before)
+            try:
+                while waiting:
+                    waiting = wait(waiting, LOOK_SECONDS).not_done
+                    told, before = int(done.value), told
+                    progress(told - before)
+            except BaseException:  # Ctrl-C: they need not go on to the end of their stretches
+                for child in multiprocessing.active_children():
+                    child.kill()
+                raise
             return [shelf.result() for shelf in shelves]
 
     def read(self, stretch: Span, progress: Callable[[int], None]) -> Shelf:

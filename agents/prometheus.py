@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from agents.backfill import Span
+from agents.leash import leashed
 from flowmetrics.errors import OperationError
 from flowmetrics.instants import SECOND_US, duration_text, instant_text
 
@@ -113,19 +114,18 @@ def serving(directory: Path, folder: Path, step: int) -> Iterator[str]:
     """
     configuration, log = folder / "prometheus.yml", folder / "prometheus.log"
     configuration.write_text("global: {}\n")
-    with log.open("wb") as told:
-        process = subprocess.Popen(
-            ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={directory}",
-             "--storage.tsdb.retention.time=100y", "--web.listen-address=127.0.0.1:0",
-             f"--query.max-samples={QUERY_SAMPLES_MAX}", "--query.timeout=1h",
-             f"--query.lookback-delta={duration_text(max(step, 300 * SECOND_US))}"],
-            stdin=subprocess.DEVNULL, stdout=told, stderr=told,
-        )  # fmt: skip
-    try:
-        yield f"http://{_listens(process, log)}"
-    finally:
-        process.terminate()
-        process.wait()
+    command = [
+        "prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={directory}",
+        "--storage.tsdb.retention.time=100y", "--web.listen-address=127.0.0.1:0",
+        f"--query.max-samples={QUERY_SAMPLES_MAX}", "--query.timeout=1h",
+        f"--query.lookback-delta={duration_text(max(step, 300 * SECOND_US))}",
+    ]  # fmt: skip
+    with log.open("wb") as told, leashed(command, told) as process:
+        try:
+            yield f"http://{_listens(process, log)}"
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def _listens(process: subprocess.Popen[bytes], log: Path) -> str:

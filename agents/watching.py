@@ -3,7 +3,7 @@
     engine ◀── scraped ── Prometheus ── alerts ──▶ Alertmanager ── notifications ──▶ Receiver
 
 Each listens on a port of this machine that the system chose, keeps what it stores in a folder that somebody else
-removes, and is ended by its own process id.
+removes, and ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -25,6 +25,7 @@ import orjson
 import urllib3
 import yaml
 
+from agents.leash import leashed
 from flowmetrics.errors import OperationError
 
 START_SECONDS: Final = 60.0
@@ -63,9 +64,7 @@ class Program:
         """Start, and wait until it is ready. Raises OperationError with the last that it said where it does not."""
         with self._log.open("wb") as told:
             command = list(self._command(self.address))
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True
-            )  # ours to end, not Ctrl-C's
+            self._process = leashed(command, told)
         until = time.monotonic() + START_SECONDS
         while self._process.poll() is None and time.monotonic() < until:
             if found := _LISTENS.search(self._log.read_text(errors="replace")):
@@ -87,12 +86,9 @@ class Program:
 
     def _end(self, tell: Callable[[subprocess.Popen[bytes]], None]) -> None:
         if self._process is not None:
-            tell(self._process)
-            try:
+            with self._process, suppress(subprocess.TimeoutExpired):  # whose end kills what is left
+                tell(self._process)
                 self._process.wait(END_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
             self._process = None
 
 

@@ -73,8 +73,8 @@ def excuse(mutant: Mutant) -> str | None:
         return "it is joined with an operand that names the KPI"
     if mutant.name == "FlowmetricsBaselineMissing" and what.startswith(("last_over_time → max", "3 × 0.98")):
         return "series are counted, whatever their values; weeks are whole numbers"
-    if mutant.name == "FlowmetricsBaselineMissing" and what.startswith("count without → sum"):
-        return "it fires all the same; only the number in its sentence is another"
+    if mutant.name.startswith("flowmetrics:kpi:baseline_spread ") and what.startswith("> → >="):
+        return "where the deviation is the least spread, it is the same number that is taken instead"
     return None
 
 
@@ -304,6 +304,7 @@ def _reduced(case: dict[str, Any], kpis: Collection[str], wanted: set[str]) -> d
             {**each, "exp_samples": [sample for sample in each["exp_samples"] if expected(sample)]}
             for each in case["promql_expr_test"]
         ],
+        "alert_rule_test": [each for each in case.get("alert_rule_test", ()) if each["alertname"] in wanted],
     }
 
 

@@ -10,18 +10,15 @@ from __future__ import annotations
 import argparse
 import http.server
 import json
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Final
 
 from agents.demo.producers import Company
 from agents.prometheus import blocks_command
@@ -32,6 +29,9 @@ from flowmetrics.exposition import Page
 from flowmetrics.families import Family, Sample
 from flowmetrics.instants import DAY_US, SECOND_US
 from flowmetrics.publishing.rules import RULES, documents
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from scraping import Prometheus, prometheus
 
 _EXPECTED: Final = Expectation(5 * DAY_US, Threshold(85, "%"))
 CONFIGURATION: Final = Configuration(expectations={"flow_time": _EXPECTED, "request_resolution": _EXPECTED})
@@ -111,76 +111,38 @@ class _Scraped(http.server.BaseHTTPRequestHandler):
         """Scrapes are not told."""
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _ask(url: str, expression: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{url}/api/v1/query?query={quote(expression)}") as answer:
-        return list(json.load(answer)["data"]["result"])
-
-
 def measured(folder: Path, families: list[Family], cycles: int) -> list[dict[str, float]]:
     """Seconds by group, of so many cycles in which every group had its baselines."""
     _Scraped.page = Page().render(families)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Scraped)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    openmetrics, storage, rules = folder / "history.txt", folder / "data", folder / "rules"
+    openmetrics, rules = folder / "history.txt", folder / "rules"
     with openmetrics.open("w") as file:
         file.writelines(history(families, time.time_ns() // SECOND_US // 1000))
-    subprocess.run(blocks_command(openmetrics, storage), check=True, capture_output=True)
+    subprocess.run(blocks_command(openmetrics, folder / "data"), check=True, capture_output=True)
     openmetrics.unlink()
     rules.mkdir()
     for path, text in documents(CONFIGURATION).items():
         if path.startswith(RULES):
             (rules / Path(path).name).write_text(text)
-    port = _free_port()
-    engine, itself = f"127.0.0.1:{server.server_address[1]}", f"127.0.0.1:{port}"
-    config = folder / "prometheus.yaml"
-    config.write_text(
-        json.dumps(
-            {
-                "rule_files": [f"{rules}/*.yaml"],
-                "scrape_configs": [
-                    {"job_name": "flowmetrics", "scrape_interval": "15s", "static_configs": [{"targets": [engine]}]},
-                    {"job_name": "prometheus", "scrape_interval": "5s", "static_configs": [{"targets": [itself]}]},
-                ],
-            }
-        )
-    )
-    process = subprocess.Popen(
-        [
-            "prometheus",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={storage}",
-            "--storage.tsdb.retention.time=400d",
-            f"--web.listen-address={itself}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     try:
-        return _watch(f"http://{itself}", cycles)
+        with prometheus(folder, f"127.0.0.1:{server.server_port}", rules=rules.iterdir(), interval="15s") as one:
+            return _watch(one, cycles)
     finally:
-        process.terminate()
-        process.wait()
         server.shutdown()
 
 
-def _watch(url: str, cycles: int) -> list[dict[str, float]]:
+def _watch(one: Prometheus, cycles: int) -> list[dict[str, float]]:
     time.sleep(100)  # the first cycles find only a part of what they read
-    told = []
+    told, failed = [], 0
     for _ in range(cycles):
         time.sleep(60)
-        found = _ask(url, "prometheus_rule_group_last_duration_seconds")
-        told.append({one["metric"]["rule_group"].partition(";")[2]: float(one["value"][1]) for one in found})
+        groups = one.ask("rules")["groups"]
+        told.append({group["name"]: float(group["evaluationTime"]) for group in groups})
+        failed += sum(rule["health"] == "err" for group in groups for rule in group["rules"])
     for name in ("flowmetrics:kpi:trusted", "flowmetrics:kpi:band_high", "flowmetrics:kpi:band_low"):
-        [count] = _ask(url, f"count({name})")
-        print(f"{name}: {count['value'][1]} series")
-    [failed] = _ask(url, "sum(prometheus_rule_evaluation_failures_total)")
-    print(f"failed evaluations: {failed['value'][1]}")
+        print(f"{name}: {one.one(f'count({name})'):.0f} series")
+    print(f"failed evaluations: {failed}")
     return told
 
 

@@ -8,18 +8,17 @@ says, and rules are evaluated every few seconds.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from agents.leash import leashed
 from agents.published import clock_us
 from agents.watching import Notification, Receiver, installed, watching
 from flowmetrics.configuration import Configuration, RuleOverride
@@ -81,28 +80,19 @@ def _backfilled(configuration: Configuration, folder: Path, over: threading.Even
     config.write_text(effective(configuration))
     begin = instant_text((clock_us() // SECOND_US - DAYS * DAY_US // SECOND_US) * SECOND_US)
     command = ["backfill", "--config", str(config), "--prometheus", str(folder / "blocks"), "--step", STEP]
-    with (folder / "backfill.log").open("wb") as told:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "agents.cli", *command, "--from", begin],
-            stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True,
-        )  # fmt: skip
-    while process.poll() is None:
-        if over.wait(POLL_SECONDS):
-            _end(process)
-            return False
+    with (
+        (folder / "backfill.log").open("wb") as told,
+        leashed([sys.executable, "-m", "agents.cli", *command, "--from", begin], told) as process,
+    ):
+        while process.poll() is None:
+            if over.wait(POLL_SECONDS):
+                process.send_signal(signal.SIGINT)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(END_SECONDS)  # it ends whom it started first: they write into the same folder
+                return False
     if process.returncode:
         raise OperationError((folder / "backfill.log").read_text(errors="replace").strip())
     return True
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it started, which write into the same folder."""
-    until = time.monotonic() + END_SECONDS
-    with contextlib.suppress(ProcessLookupError):  # when none of the session is left
-        while time.monotonic() < until:
-            os.killpg(process.pid, signal.SIGKILL)  # the session that was made for it
-            process.poll()
-            time.sleep(POLL_SECONDS / 10)
 
 
 def _routes(url: str) -> dict[str, Any]:

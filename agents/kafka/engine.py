@@ -20,6 +20,7 @@ from agents.kafka.connection import Connection
 from agents.kafka.epochs import EpochLog
 from agents.kafka.families import unit_families
 from agents.kafka.intake import KafkaIntake
+from agents.kafka.tallying import Reading
 from agents.kafka.topics import prepare, topics_of
 from agents.kafka.units import TallyUnit, TrackUnit, Unit
 from agents.kafka.worker import Worker
@@ -31,7 +32,6 @@ from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.families import Family
 from flowmetrics.instants import SECOND_US
-from flowmetrics.steps.read import Points
 
 log = logging.getLogger(__name__)
 
@@ -150,16 +150,13 @@ class KafkaEngine:
     async def _publish(self, worker: Worker) -> None:
         now, shown = self._clock(), self.published
         units = list(worker.units.values())
-        epochs = _epochs(units)  # before the numbers are read: the page never names an epoch that they are not of yet
-        families: list[list[Family]] = []
-        points: Points = {}
-        good_until, kpis = math.inf, shown.kpis
+        progress = _progress(units)  # before tally is read: nothing is built while the page shows former numbers
+        readings: list[Reading] = []
+        good_until = math.inf
         for unit in units:
             if isinstance(unit, TallyUnit) and self._may_show(unit, now):
                 async with unit.busy:
-                    families.append(await asyncio.to_thread(unit.state.families, now))
-                    points.update(unit.state.read.latest)
-                    kpis = unit.state.read.kpis
+                    readings.append(await asyncio.to_thread(unit.state.reading, now))
                 good_until = min(good_until, self._good_until(unit))
         shown.reason = self._reason(units)
         if shown.reason and shown.ready:
@@ -167,12 +164,14 @@ class KafkaEngine:
         elif not shown.reason and not shown.ready:
             log.info("ready")
         shown.ready = not shown.reason
-        bare = self._bare.render(self._engine_families(units, epochs, ready=False))
-        engine = self._engine_families(units, epochs, shown.ready)
-        page = await asyncio.to_thread(self._page.render, [*_merged(families), *engine])
+        epochs = epoch_families(min((each.epoch for each in readings), default=None), progress)
+        bare = self._bare.render([*self._engine_families(units, ready=False), *epochs])
+        engine = [*self._engine_families(units, shown.ready), *epochs]
+        page = await asyncio.to_thread(self._page.render, [*_merged(each.families for each in readings), *engine])
         if list(worker.units.values()) == units:
             shown.page, shown.bare, shown.good_until = page, bare, good_until
-            shown.kpis = kpis
+            shown.kpis = readings[-1].kpis if readings else shown.kpis
+        points = {key: held for each in readings for key, held in each.points.items()}
         for listener in shown.listeners:
             listener(now // SECOND_US, points)
 
@@ -211,7 +210,7 @@ class KafkaEngine:
             return f"Kafka at {self._connection.brokers} does not answer: {', '.join(silent)} cannot commit"
         return ""
 
-    def _engine_families(self, units: list[Unit], epochs: tuple[int | None, float | None], ready: bool) -> list[Family]:
+    def _engine_families(self, units: list[Unit], ready: bool) -> list[Family]:
         worker = self._worker
         assert worker is not None
         counters = [unit.state.counters for unit in units if isinstance(unit, TrackUnit | TallyUnit) and unit.recovered]
@@ -219,7 +218,6 @@ class KafkaEngine:
         return [
             ready_family(ready),
             *unit_families(units, worker.efforts, worker.stable_age_seconds),
-            *epoch_families(*epochs),
             *EngineCounters.together(counters).families(waiting),
         ]
 
@@ -230,12 +228,9 @@ def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         loop.default_exception_handler(context)
 
 
-def _epochs(units: Iterable[Unit]) -> tuple[int | None, float | None]:
-    """Which epoch all of these show, and how much of the next one is built in all of them."""
-    recovered = [unit for unit in units if unit.recovered]
-    shown = [unit.state.shown for unit in recovered if isinstance(unit, TallyUnit)]
-    built = [unit.state.progress for unit in recovered if isinstance(unit, TrackUnit)]
-    return min(shown, default=None), min(built, default=None)
+def _progress(units: Iterable[Unit]) -> float | None:
+    """How much of the next epoch is built in all of these."""
+    return min((unit.state.progress for unit in units if isinstance(unit, TrackUnit) and unit.recovered), default=None)
 
 
 def _merged(pages: Iterable[list[Family]]) -> list[Family]:

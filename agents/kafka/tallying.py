@@ -25,9 +25,10 @@ from agents.kafka.tracking import SHOWN as TALLY_SHOWS
 from agents.kafka.tracking import Changes, Shown
 from flowmetrics.engine_metrics import EngineCounters
 from flowmetrics.families import Family
+from flowmetrics.kpi import Kpi
 from flowmetrics.kpis import selected
 from flowmetrics.routing import partition_of
-from flowmetrics.steps.read import Read
+from flowmetrics.steps.read import Points, Read
 from flowmetrics.steps.series import SeriesTable
 from flowmetrics.steps.tally import Tally
 
@@ -91,6 +92,15 @@ class Checkpoint(NamedTuple):
     rows: Rows
 
 
+class Reading(NamedTuple):
+    """What a page shows of a partition: numbers of one instant, the epoch that they are of, and its KPIs."""
+
+    epoch: int
+    kpis: tuple[Kpi, ...]
+    families: list[Family]
+    points: Points
+
+
 class Tallying:
     """A partition of tally that is ours, with its state read to the end of the changelog."""
 
@@ -105,7 +115,7 @@ class Tallying:
         self._table = SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(SERIES))
         self.counters = EngineCounters([])
         self._panes: dict[int, Panes] = {}
-        self.shown = self.position.epoch
+        self._shown = self.position.epoch
         """The published epoch, once that is committed."""
         following = epochs.after(self.position.epoch)
         for epoch in (epochs.epochs[self.position.epoch], following):
@@ -117,11 +127,6 @@ class Tallying:
         the epoch earlier."""
         panes = self._panes[epoch.number] = Panes(epoch, self._table, self.now, self._owns)
         panes.load(self._store)
-
-    @property
-    def read(self) -> Read:
-        """The reading of the published epoch."""
-        return self._panes[self.shown].read
 
     async def take(self, records: Records, epochs: EpochLog) -> None:
         """Add changes to the panes; they are stored with the next checkpoint. Raises OperationError."""
@@ -169,8 +174,8 @@ class Tallying:
     async def commit(self, checkpoint: Checkpoint) -> None:
         """Commit a checkpoint; panes may be read meanwhile. Raises Lost, and then this must be thrown away."""
         self._store.fill(checkpoint.rows, await self._writer.commit(*checkpoint))
-        self.shown = self.position.epoch
-        for epoch in [epoch for epoch in self._panes if epoch < self.shown]:
+        self._shown = self.position.epoch
+        for epoch in [epoch for epoch in self._panes if epoch < self._shown]:
             del self._panes[epoch]
 
     def _drop(self, epoch: int) -> Iterator[Row]:
@@ -179,12 +184,13 @@ class Tallying:
             for key, _ in self._store.beginning(prefix):
                 yield prefix + key, None
 
-    def families(self, now: int) -> list[Family]:
-        """The KPI families of the value streams of this partition at `now`, in the published epoch."""
+    def reading(self, now: int) -> Reading:
+        """The value streams of this partition at `now`, in the published epoch, whatever is committed meanwhile."""
         self.now = max(now, self.now)
-        panes = self._panes[self.shown]
+        panes = self._panes[self._shown]
         panes.tally.advance(self.now)
-        return panes.read.families(panes.tally, self.now)
+        families = panes.read.families(panes.tally, self.now)
+        return Reading(panes.number, panes.read.kpis, families, panes.read.latest)
 
     def complete_until(self) -> int:
         """The arrival up to which every event is counted here; 0 while some partition of track never told."""

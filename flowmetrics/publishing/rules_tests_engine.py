@@ -91,11 +91,21 @@ def week_case(configuration: Configuration) -> Case:
 
 
 class _Tried:
-    """One engine: its lines, and the alert that fires while its condition holds from `since` until `back`."""
+    """One engine: its lines, and the alert that fires while its condition holds from `since` until `back`, with the
+    value that is in its sentence, where that is tried too."""
 
-    def __init__(self, cluster: str, lines: Sequence[Line], rule: Alert | None, since: str = "", **labels: str) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        lines: Sequence[Line],
+        rule: Alert | None,
+        since: str = "",
+        value: float | None = None,
+        **labels: str,
+    ) -> None:
         self.lines = [Line(line.metric, {**line.labels, "cluster": cluster}, line.stretches) for line in lines]
         self.rule = rule
+        self.value = value
         self.labels = {**labels, "cluster": cluster}
         self.since = since
 
@@ -116,7 +126,7 @@ def _case(name: str, timeline: Timeline, rules: Rules, tried: Sequence[_Tried]) 
         moment: [
             watchdog,
             *(
-                Firing(each.rule, each.labels)
+                Firing(each.rule, each.labels, each.value)
                 for each, begin, end in spans
                 if each.rule and duration_us(begin) <= duration_us(moment) < duration_us(end)
             ),
@@ -165,7 +175,7 @@ def _lag(rules: Rules) -> Iterator[_Tried]:
     arriving = _raw("events_accepted_total", Stretch("0s", 0.0, 600.0), source="any")
     for cluster, value, step, lines, fires in (
         ("lag at", least, 0.0, _ALIVE, False),
-        ("lag", least + 1, 0.0, _ALIVE, True),
+        ("lag", least * _LEAST, 0.0, _ALIVE, True),
         ("lag drains", 5000.0, -1.0, _ALIVE, False),
         ("lag grows", least + 1, 1.0, _ALIVE, True),
         ("lag of a busy engine", _BUSY_LAG, 0.0, [*_ALIVE, arriving], False),
@@ -176,6 +186,9 @@ def _lag(rules: Rules) -> Iterator[_Tried]:
     yield _Tried("lag of two workers", [*_ALIVE, *halves], rule, stuck)
     taken = [Stretch(later("24h", f"{4 * n}m"), 99.0 if n % 3 else 0.0) for n in range(61)]
     yield _Tried("lag that is taken now and then", [*_ALIVE, _raw(waiting, *taken)], None)
+    # each step is longer than the alert waits, and shorter than that and the quarter of an hour that it looks at
+    steps = [Stretch("0s", 0.0), *(Stretch(later("24h", f"{20 * n}m"), 9000.0 - 750 * n) for n in range(13))]
+    yield _Tried("lag that drains in steps", [*_ALIVE, _raw(waiting, *steps)], None)
 
 
 def _rejects(rules: Rules) -> Iterator[_Tried]:
@@ -301,7 +314,7 @@ def _baselines(rules: Rules, labels: Collection[str]) -> Iterator[_Tried]:
         cell = {"kpi": "any", "value_stream": "some", **dict.fromkeys(labels, "some")}
         known = [Stretch(WEEKS.begun, weeks), Stretch(WEEKS.back, float(WEEKS_MIN))]
         lines = [_recorded("kpi:trusted", *trusted, **cell), _recorded("kpi:baseline_weeks", *known, **cell)]
-        yield _Tried(cluster, lines, rule if fires else None, kpi="any")
+        yield _Tried(cluster, lines, rule if fires else None, value=1, kpi="any")
 
 
 def _with_gaps(gap: str) -> list[Stretch]:

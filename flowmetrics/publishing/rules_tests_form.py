@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -33,10 +34,23 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """An alert that fires at a moment, with the labels that it has besides those of its rule."""
+    """An alert that fires at a moment, with the labels that it has besides those of its rule.
+
+    Where its value is given, what it says is tried too; then it must be given for all that fire under its name.
+    """
 
     rule: Alert
     labels: Labels
+    value: float | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Its labels and what it says, filled in."""
+        words = {"$value": f"{self.value:g}", **{f"$labels.{name}": text for name, text in self.labels.items()}}
+        said = {
+            name: re.sub(r"{{ (\S+) }}", lambda found: words[found[1]], text)
+            for name, text in self.rule.annotations.items()
+        }
+        return {"exp_labels": {**self.rule.labels, **self.labels}, "exp_annotations": said}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +101,14 @@ class Case:
                 }
                 for asked in self.values
             ],
+            **({"alert_rule_test": said} if (said := list(self._said())) else {}),
         }
+
+    def _said(self) -> Iterator[dict[str, Any]]:
+        for moment, firing in self.moments.items():
+            for name in sorted({each.rule.alert for each in firing if each.value is not None}):
+                told = [each.plain() for each in firing if each.rule.alert == name]
+                yield {"alertname": name, "eval_time": moment, "exp_alerts": told}
 
     def _values(self, line: Line) -> str:
         """Samples in promtool's notation; `a+bxn` are n + 1 of them."""

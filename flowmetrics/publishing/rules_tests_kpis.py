@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.drift import SPREADS, Then, baseline_of, limit_of
+from flowmetrics.drift import MAD_TO_DEVIATION, SPREADS, Then, baseline_of, limit_of
 from flowmetrics.instants import duration_text, duration_us
 from flowmetrics.kpi import Point, Unit
 from flowmetrics.publishing.rules_cells import Watched, watched, windows
@@ -31,6 +31,9 @@ CLUSTER: Final = {"cluster": "eu"}
 """A label of the whole target: every series and every alert keeps it."""
 RESTARTS: Final = "restarts"
 """The worker that is not ready while everything moves."""
+
+ASKED: Final = ("beyond minimum", "beyond spread", "beyond above least spread", "beyond below least spread", "renamed")
+"""The value streams of which every recorded series is compared."""
 
 
 def worker(name: str) -> dict[str, str]:
@@ -140,8 +143,10 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
         yield replace(beyond, name="window not covered", begin=earlier(MOVED, "516h"), fires=False)
     if duration_us(_window(each)) >= duration_us("1d"):
         yield replace(beyond, name="hole a window ago", silent=(_hole(each),))
-    far = base * 3 / 16  # some deviate half as much: the median of them is none of them
-    yield from _pair(each, "spread", (base - far / 2, base + far, base - far, base + far / 2), 0.0, 0.0)
+    yield from _pair(each, "spread", _spreading(base, base * 9 / 64), 0.0, 0.0)
+    least = each.declared.spread_min * (1 if each.declared.points else base)
+    for name, share in (("above least spread", 1.01), ("below least spread", 0.99)):
+        yield _pair(each, name, _spreading(base, share * least / MAD_TO_DEVIATION), 0.0, 0.0)[1]
     for label, value in _others(each, configuration):
         yield replace(beyond, name="another cell", cells={label: value}, fires=False)
     if each.counted:
@@ -159,7 +164,7 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
 
 def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked | None:
     """Every recorded series of a value stream that has just moved, of one through a rename too."""
-    if stream.name not in ("beyond minimum", "beyond spread", "renamed"):
+    if stream.name not in ASKED:
         return None
     alert, cells = each.declared, {**_stream_labels(each, stream), **CLUSTER}
     baseline = baseline_of(each.kpi, [Then(week) for week in stream.weeks])
@@ -206,6 +211,12 @@ def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked
 def _base(each: Watched) -> float:
     """A usual value of which all that is asked are binary fractions, and so large that counting noise is small."""
     return 0.5 if each.kpi.unit is Unit.RATIO else 32.0 if each.declared.points else 16384.0
+
+
+def _spreading(base: float, deviation: float) -> tuple[float, float, float, float]:
+    """Weeks of such a median deviation, nearly: two deviate more, two less, all of them by binary fractions."""
+    far = round(deviation * 4 / 3 * 2**20) / 2**20
+    return base - far / 2, base + far, base - far, base + far / 2
 
 
 def _pair(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
 import shlex
 import shutil
 import subprocess
@@ -100,14 +101,9 @@ def test_the_log_of_the_engine_has_the_same_past_as_the_files_in_it(folder: Path
 
 
 def test_a_past_that_is_read_in_several_processes_is_the_same(tmp_path: Path) -> None:
-    configuration = Configuration(kpis=("flow_velocity",), windows_us=(DAY_US,))
-    span = Span(BEGIN + DAY_US, BEGIN + 11 * DAY_US, 300_000_000)
     texts, done = [], 0
     for processes in (1, 2):
-        task = Backfill(configuration, span, 5 * DAY_US, tmp_path / str(processes))
-        task.folder.mkdir()
-        with task.chronicle() as chronicle:
-            chronicle.tell(((FAR_FUTURE, line) for line in lines(weeks(2)).splitlines()), span.last)
+        task = ten_days(tmp_path / str(processes))
         text = io.BytesIO()
 
         def progress(instants: int) -> None:
@@ -116,10 +112,32 @@ def test_a_past_that_is_read_in_several_processes_is_the_same(tmp_path: Path) ->
 
         written = task.write(text, progress, processes)
         texts.append(text.getvalue())
-        assert written.instants == len(span.instants) == 2881
+        assert written.instants == len(task.span.instants) == 2881
         assert len(list(task.folder.glob("*.txt"))) == processes
     assert texts[0] == texts[1]
     assert done == 2 * 2881
+
+
+def test_an_interrupt_ends_the_processes_before_they_are_through(tmp_path: Path) -> None:
+    def interrupted(instants: int) -> None:
+        if instants:
+            raise KeyboardInterrupt
+
+    task = ten_days(tmp_path / "some")._replace(configuration=Configuration())  # of all KPIs it takes far longer
+    with pytest.raises(KeyboardInterrupt):
+        task.write(io.BytesIO(), interrupted, 2)
+    assert multiprocessing.active_children() == []
+    assert not list(task.folder.glob("*.txt")), "one of them went on to the end"
+
+
+def ten_days(folder: Path) -> Backfill:
+    """A task that is large enough for two processes, in a new folder."""
+    configuration = Configuration(kpis=("flow_velocity",), windows_us=(DAY_US,))
+    task = Backfill(configuration, Span(BEGIN + DAY_US, BEGIN + 11 * DAY_US, 300_000_000), 5 * DAY_US, folder)
+    task.folder.mkdir()
+    with task.chronicle() as chronicle:
+        chronicle.tell(((FAR_FUTURE, line) for line in lines(weeks(2)).splitlines()), task.span.last)
+    return task
 
 
 def test_a_hole_is_left_empty_and_told(folder: Path) -> None:

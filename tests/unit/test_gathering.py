@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, NamedTuple
 
 import orjson
+from workers.log import Nowhere
 from workers.store import SimulatedStore, Table
 
 from agents.kafka.epochs import Epoch, Known
@@ -29,15 +30,6 @@ class Arrived(NamedTuple):
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
-class Kept:
-    """Commits into nothing: only what is in memory before is asked for."""
-
-    async def commit(self, told: object, rows: object) -> int:
-        return 1
-
-    async def close(self) -> None: ...
-
-
 def item(name: str, number: int, at: str = "2025-03-01T11:00:00Z", title: str = "") -> Arrived:
     fields: dict[str, Any] = {"item": name, "value_stream": "shop", "state": "Done", "title": title}
     told = {"specversion": "1.0", "id": str(number), "source": "s", "type": "flowmetrics.item.v1", "time": at}
@@ -48,7 +40,7 @@ def weight(*events: Arrived) -> tuple[int, int]:
     """Of a batch before it is taken, and after."""
     known = Known({1: Epoch(1, Configuration())})
     store = SimulatedStore(Table())
-    tracking = Tracking(Topics("f", PARTITIONS), 0, known, store, Kept(), 1000)  # type: ignore[arg-type]
+    tracking = Tracking(Topics("f", PARTITIONS), 0, known, store, Nowhere(), 1000)  # type: ignore[arg-type]
 
     async def gather() -> tuple[int, int]:
         await tracking.open(events, NOW)  # type: ignore[arg-type]

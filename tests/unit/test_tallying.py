@@ -6,11 +6,12 @@ import asyncio
 from typing import NamedTuple
 
 import msgspec
+from workers.log import Nowhere
 from workers.store import SimulatedStore, Table
 from workers.worker import SimulatedEpochs
 
 from agents.kafka.epochs import Epoch, Known
-from agents.kafka.tallying import Tallying
+from agents.kafka.tallying import Reading, Tallying
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import Changes
 from flowmetrics.configuration import Configuration
@@ -28,24 +29,15 @@ class Told(NamedTuple):
     offset: int
 
 
-class Kept:
-    """Commits into nothing; the store is filled up to an offset."""
-
-    async def commit(self, told: object, rows: object) -> int:
-        return 1
-
-    async def close(self) -> None: ...
-
-
-def change(offset: int, cell: int) -> Told:
-    """One more in a cell of the coming epoch."""
-    told = Changes(0, NOW, NOW, {2: [(SERIES, {cell: 1})]}, 0)
+def change(offset: int, cell: int, swept: int) -> Told:
+    """One more active user in a cell of the coming epoch, by a partition of track that is through with an epoch."""
+    told = Changes(0, NOW, NOW, {2: [(SERIES, {cell: 1})]}, swept)
     return Told(msgspec.msgpack.encode(told), offset)
 
 
-def takes(known: Known, store: SimulatedStore, *changes: Told) -> dict[int, int]:
-    """The cells of the coming epoch, after a worker that knows these epochs took some more and stored all."""
-    tally = Tallying(Topics("f", 1), 0, known, store, Kept())  # type: ignore[arg-type]
+def takes(known: Known, store: SimulatedStore, *changes: Told) -> Reading:
+    """What a worker shows that knows these epochs, after it took some more and stored all."""
+    tally = Tallying(Topics("f", 1), 0, known, store, Nowhere())  # type: ignore[arg-type]
     epochs = SimulatedEpochs(TOLD)
 
     async def take() -> None:
@@ -53,12 +45,18 @@ def takes(known: Known, store: SimulatedStore, *changes: Told) -> dict[int, int]
         await tally.commit(await tally.checkpoint(NOW, epochs))  # type: ignore[arg-type]
 
     asyncio.run(take())
-    return {cell: amount for (_, cell), amount in tally._panes[2].tally.cells().items()}
+    return tally.reading(NOW)
 
 
 def test_panes_of_a_coming_epoch_stay_when_a_worker_takes_over_that_has_not_heard_of_it() -> None:
     store = SimulatedStore(Table())
     both = Known({number: Epoch(number, told) for number, told in enumerate(TOLD, 1)})
-    first, second = PANE * BINS, (PANE - 1) * BINS
-    assert takes(both, store, change(0, first)) == {first: 1}
-    assert takes(Known({1: both.epochs[1]}), store, change(1, second)) == {first: 1, second: 1}
+    before = takes(both, store, change(0, PANE * BINS, swept=1))
+    assert (before.epoch, active_users(before)) == (1, set())
+    after = takes(Known({1: both.epochs[1]}), store, change(1, (PANE - 1) * BINS, swept=2))
+    assert (after.epoch, active_users(after)) == (2, {2.0})
+
+
+def active_users(reading: Reading) -> set[float]:
+    """The value of every window."""
+    return {point.value for _, point in reading.points.get(SERIES, ())}

@@ -42,7 +42,7 @@ def check_page(
     """Hold what all units publish together against both judges; each series must be on one page only."""
     pages: list[list[Family]] = []
     for unit in units:
-        pages.append(unit.state.families(now))
+        pages.append(unit.state.reading(now).families)
         if unit.state.now != now:
             raise Wrong(f"{unit.name} is ahead of every clock")
     shown = [values_of(page) for page in pages]
@@ -175,7 +175,7 @@ def check_counted(
     unit: TallyUnit, bodies: Sequence[Body], now: int, configuration: Configuration, rng: Random, partitions: int
 ) -> None:
     """What one unit shows is the truth of the events that it has counted."""
-    got = values_of(unit.state.families(now))
+    got = values_of(unit.state.reading(now).families)
     if configuration.labels_max <= TIGHT_MAX:
         return
     truth = {

@@ -225,3 +225,14 @@ class Writer:
 
 
 SimulatedLog.writer = Writer
+
+
+class Nowhere:
+    """A writer whose commits go nowhere: for a unit of which only what it remembers is asked for."""
+
+    async def commit(self, told: Sequence[Record], rows: Rows) -> int:
+        """See `Commits`."""
+        return 1
+
+    async def close(self) -> None:
+        """See `Commits`."""

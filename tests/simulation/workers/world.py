@@ -202,7 +202,7 @@ class World(Life):
                 if not isinstance(unit, TallyUnit) or not self._may_show(unit, now) or unit.busy.locked():
                     continue
                 if not plan.alone:
-                    unit.state.families(now)
+                    unit.state.reading(now)
                     self.marks["glanced"] += 1
                     continue
                 counted = judge.Counted(self.broker, self.topics, unit)

@@ -17,10 +17,10 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import ConsumerRecord
 
 from agents.kafka.connection import Connection
+from agents.kafka.topics import BATCH_BYTES, RECORD_BYTES_MAX
 
 TRANSACTION_SECONDS: Final = 10
 OPEN_SECONDS: Final = 60
-BATCH_BYTES: Final = 900_000
 RECORDS_MAX: Final = 2**30
 """Of one writer: the client's sequence number wraps at 2^31 to a number that brokers refuse."""
 POLL_MS: Final = 100
@@ -67,7 +67,7 @@ class Writer:
             transactional_id=name,
             transaction_timeout_ms=TRANSACTION_SECONDS * 1000,
             max_batch_size=BATCH_BYTES,
-            max_request_size=8 * 1024 * 1024,
+            max_request_size=RECORD_BYTES_MAX,
             retry_backoff_ms=20,
             linger_ms=0,
         )

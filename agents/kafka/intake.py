@@ -16,10 +16,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from agents.judging import judged
-from agents.kafka.changelog import BATCH_BYTES, RECORDS_MAX, Record
+from agents.kafka.changelog import RECORDS_MAX, Record
 from agents.kafka.connection import Connection, end
 from agents.kafka.sending import batches, event_record
-from agents.kafka.topics import Topics
+from agents.kafka.topics import BATCH_BYTES, Topics
 from agents.kafka.tracking import rejected_record
 from agents.receipts import Busy, Receipt
 from flowmetrics.configuration import Configuration

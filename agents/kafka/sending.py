@@ -9,9 +9,9 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from agents.kafka.changelog import BATCH_BYTES, Record
+from agents.kafka.changelog import Record
 from agents.kafka.connection import Connection
-from agents.kafka.topics import Topics
+from agents.kafka.topics import BATCH_BYTES, Topics
 from agents.kafka.tracking import ARRIVED
 from flowmetrics.events import Event
 from flowmetrics.routing import partition_of

@@ -10,6 +10,7 @@ rejected  what was refused, and why
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -26,13 +27,18 @@ from flowmetrics.instants import DAY_US
 PASSING_DAYS: Final = 30
 """How long what one step tells another is kept: a step that rested for longer must be built anew."""
 
-EVENT_BYTES: Final = 1024 * 1024
+BATCH_BYTES: Final = 900_000
+"""A batch of records; one that is larger has a single record."""
+RECORD_BYTES_MAX: Final = 32 * 1024 * 1024
+"""A history, or what a checkpoint tells a partition of tally. Seen: 3.5 MB for the most that is gathered, twice that
+while another epoch is built."""
+_LARGE: Final = {"max.message.bytes": str(RECORD_BYTES_MAX)}
 _COMPACTED: Final = {
     "cleanup.policy": "compact",
     "min.cleanable.dirty.ratio": "0.3",
     "segment.ms": str(3600 * 1000),
     "segment.bytes": str(64 * 1024 * 1024),
-    "max.message.bytes": str(8 * EVENT_BYTES),
+    **_LARGE,
 }
 
 
@@ -85,39 +91,49 @@ def topics_of(configuration: Configuration) -> Topics:
     return Topics(configuration.topics_prefix, configuration.topics_partitions)
 
 
-def _settings(topics: Topics, configuration: Configuration) -> Mapping[str, Mapping[str, str]]:
+def settings_of(topics: Topics, configuration: Configuration, copies: int) -> Mapping[str, Mapping[str, str]]:
+    """Topic → its settings. Of three copies two must be written, or `acks=all` might mean one."""
     passing = {"cleanup.policy": "delete", "retention.ms": str(PASSING_DAYS * DAY_US // 1000)}
-    kept = {"cleanup.policy": "delete", "retention.ms": str(configuration.log_retention_us // 1000)}
-    return {
+    kept = {
+        "cleanup.policy": "delete",
+        "retention.ms": str(configuration.log_retention_us // 1000),
+        "max.message.bytes": str(1024 * 1024),
+    }
+    settings = {
         topics.events: {**kept, "message.timestamp.type": "LogAppendTime"},
-        topics.links: {**passing, "max.message.bytes": str(8 * EVENT_BYTES)},
-        topics.changes: {**passing, "max.message.bytes": str(8 * EVENT_BYTES)},
+        topics.links: {**passing, **_LARGE},
+        topics.changes: {**passing, **_LARGE},
         topics.epochs: {"cleanup.policy": "delete", "retention.ms": "-1"},
         topics.rejected: kept,
         topics.track: _COMPACTED,
         topics.tally: _COMPACTED,
     }
+    written = {"min.insync.replicas": str(min(2, max(1, copies - 1)))}
+    return {name: {**some, **written} for name, some in settings.items()}
 
 
-_CHECKED: Final = ("cleanup.policy", "message.timestamp.type")
-"""Settings without which numbers would be wrong; the others may be the operator's own."""
+_EXACTLY: Final = ("cleanup.policy", "message.timestamp.type")
+_AT_LEAST: Final = ("max.message.bytes", "retention.ms")
+"""Settings without which numbers would be wrong or a partition would stall; the others may be the operator's own."""
 
 
 async def prepare(connection: Connection, configuration: Configuration) -> None:
     """Make the topics that are missing, check the others. Raises OperationError, and KafkaError where Kafka is away."""
     topics = topics_of(configuration)
-    wanted = _settings(topics, configuration)
     await connection.knock()
     admin = AIOKafkaAdminClient(**connection.client("admin"))
     await admin.start()
     try:
         there = set(await admin.list_topics())
+        copies = configuration.topics_replication or min(3, len((await admin.describe_cluster())["brokers"]))
+        wanted = settings_of(topics, configuration, copies)
         missing = [name for name in wanted if name not in there]
         if missing:
-            await _make(admin, missing, wanted, configuration)
+            await _make(admin, missing, wanted, topics, copies)
         present = [name for name in wanted if name not in missing]
         if present:
-            await _check(admin, present, wanted, topics)
+            await _check_partitions(admin, present, configuration)
+            await _check_settings(admin, present, wanted, topics)
     finally:
         await admin.close()
 
@@ -126,11 +142,9 @@ async def _make(
     admin: AIOKafkaAdminClient,
     missing: list[str],
     wanted: Mapping[str, Mapping[str, str]],
-    configuration: Configuration,
+    topics: Topics,
+    copies: int,
 ) -> None:
-    brokers = len((await admin.describe_cluster())["brokers"])
-    copies = configuration.topics_replication or min(3, brokers)
-    topics = topics_of(configuration)
     new = [NewTopic(name, topics.count(name), copies, topic_configs=dict(wanted[name])) for name in missing]
     answer = await admin.create_topics(new)
     for name, code, *text in answer.topic_errors:
@@ -142,27 +156,56 @@ async def _make(
             )
 
 
-async def _check(
-    admin: AIOKafkaAdminClient, present: list[str], wanted: Mapping[str, Mapping[str, str]], topics: Topics
-) -> None:
+async def _check_partitions(admin: AIOKafkaAdminClient, present: list[str], configuration: Configuration) -> None:
+    topics = topics_of(configuration)
     for topic in await admin.describe_topics(present):
-        found = len(topic["partitions"])
-        if found != topics.count(topic["topic"]):
+        name, found = topic["topic"], len(topic["partitions"])
+        if found != topics.count(name):
             raise OperationError(
-                f"the topic {topic['topic']} has {found} partitions and topics.partitions says {topics.partitions}; "
+                f"the topic {name} has {found} partitions and topics.partitions says {topics.partitions}; "
                 f"say topics: {{partitions: {found}}}, or name another topics.prefix and import the events again"
             )
+        copies = min(len(partition["replicas"]) for partition in topic["partitions"])
+        if copies < configuration.topics_replication:
+            raise OperationError(
+                f"the topic {name} has {copies} copies and topics.replication says {configuration.topics_replication}; "
+                f"add copies with kafka-reassign-partitions.sh, or say topics: {{replication: {copies}}}"
+            )
+
+
+async def _check_settings(
+    admin: AIOKafkaAdminClient, present: list[str], wanted: Mapping[str, Mapping[str, str]], topics: Topics
+) -> None:
     resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in present]
     for answer in await admin.describe_configs(resources):
-        for _, _, _, name, entries in answer.resources:
-            found_settings = {entry[0]: entry[1] for entry in entries}
-            for key in _CHECKED:
-                must, is_set = wanted[name].get(key), found_settings.get(key)
-                if must is not None and is_set != must:
+        for code, _, _, name, entries in answer.resources:
+            if code:
+                raise OperationError(
+                    f"Kafka does not say the settings of the topic {name}: {for_code(code).__name__}; "
+                    "let this user describe the configuration of topics"
+                )
+            found = {entry[0]: entry[1] for entry in entries}
+            for key, must in wanted[name].items():
+                if found[key] != must and not _suits(key, found[key], must, name in (topics.events, topics.rejected)):
                     raise OperationError(
-                        f"the topic {name} has {key}={is_set} and must have {key}={must}; "
+                        f"the topic {name} has {key}={found[key]} and must have {key}={must}{_why(topics, name, key)}; "
                         f"change it with kafka-configs.sh --alter --topic {name} --add-config {key}={must}"
                     )
+
+
+def _suits(key: str, found: str, must: str, keeps_events: bool) -> bool:
+    """Whether another setting does as well. Events are kept neither shorter nor longer than `log.retention` says."""
+    if key in _EXACTLY or (keeps_events and key == "retention.ms"):
+        return False
+    return key not in _AT_LEAST or _for_ever(int(found)) >= _for_ever(int(must))
+
+
+def _for_ever(number: int) -> float:
+    return math.inf if number < 0 else number
+
+
+def _why(topics: Topics, name: str, key: str) -> str:
+    return " as log.retention says" if key == "retention.ms" and name in (topics.events, topics.rejected) else ""
 
 
 __all__ = ["KafkaError", "Topics", "prepare", "topics_of"]

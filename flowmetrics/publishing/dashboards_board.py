@@ -35,27 +35,30 @@ class Style(enum.Enum):
     """The value at which an alert fires."""
 
 
-class Verdict(enum.Enum):
-    """How the colour of a number goes with it."""
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How the colour of a number goes with it: red from `red` upwards, or below it where low is bad.
 
-    NONE = "none"
-    HIGH_IS_BAD = "high is bad"
-    LOW_IS_BAD = "low is bad"
+    From `yellow` on to there it is yellow; None for a number that is either good or bad.
+    """
+
+    red: float
+    yellow: float | None = None
+    low_is_bad: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """One query, and what its answers are called: a legend of lines, the title of a column.
 
-    `unit` is Grafana's word, "" for that of the panel. `limit` is the distance from zero at which the colour is red.
+    `unit` is Grafana's word, "" for that of the panel. Without `thresholds` its number is in the colour of text.
     """
 
     expression: str
     name: str
     style: Style = Style.TRUSTED
     unit: str = ""
-    verdict: Verdict = Verdict.NONE
-    limit: float = 0.0
+    thresholds: Thresholds | None = None
 
 
 @dataclass(frozen=True, slots=True)

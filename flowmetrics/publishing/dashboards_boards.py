@@ -32,7 +32,7 @@ from flowmetrics.publishing.dashboards_board import (
     Section,
     Shape,
     Style,
-    Verdict,
+    Thresholds,
 )
 from flowmetrics.publishing.dashboards_choices import choices, value_streams
 from flowmetrics.publishing.dashboards_engine import engine_board
@@ -205,7 +205,7 @@ def _manager(alerts: Sequence[Watched]) -> Board:
 def _near_alerts(alerts: Sequence[Watched]) -> Panel:
     labels = dict.fromkeys(("kpi", *chain.from_iterable(as_alert_reads(each).drawn for each in alerts)))
     columns = (
-        Query(way_to_alert(STREAMS), "way to its alert", verdict=Verdict.HIGH_IS_BAD, limit=1.0),
+        Query(way_to_alert(STREAMS), "way to its alert", thresholds=panels.WAY_THRESHOLDS),
         Query(f"{layer('samples', STREAMS)} and {layer('trusted', STREAMS)}", "samples", unit=panels.COUNT),
     )
     return Panel(
@@ -273,7 +273,7 @@ def _expectation(kpis: Sequence[Kpi], configuration: Configuration, first: Mappi
             "Oldest against the expectation",
             f"{said} At 100 % the oldest work is as old; above it, look at it first.",
             panels.SHARE,
-            (Query(f"sum({oldest}) / sum({expected})", "of it", verdict=Verdict.HIGH_IS_BAD, limit=1.0),),
+            (Query(f"sum({oldest}) / sum({expected})", "of it", thresholds=Thresholds(1.0, 0.5)),),
             Shape.NUMBERS,
             WIDTH // 4,
         ),

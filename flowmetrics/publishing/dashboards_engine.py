@@ -1,13 +1,19 @@
-"""The board of the engine itself, made from the families that it declares."""
+"""The board of the engine itself, made from the families that it declares.
+
+What its alerts read is shown as they read it, beside where they begin. Growth of counters is a difference of sums over
+workers, as in the rules, and for the same reason: `increase` takes a partition that moves for events.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Final
 
-from flowmetrics.engine_metrics import COUNTERS, EngineCounters, epoch_families
+from flowmetrics.engine_metrics import EngineCounters, epoch_families
 from flowmetrics.families import Family
-from flowmetrics.publishing.dashboards_board import Board, Panel, Query, Section, Shape, Verdict
+from flowmetrics.publishing.dashboards_board import Board, Panel, Query, Section, Shape, Style, Thresholds
+from flowmetrics.publishing.rules_engine import BURNS, DIP, LAG_LIMIT, LATE_SECONDS
+from flowmetrics.publishing.rules_recording import WITHOUT_WORKER
 
 KAFKA: Final = (
     Family("flowmetrics_partition_lag_records", "Records that a partition has not taken.", "gauge", ()),
@@ -29,6 +35,13 @@ KAFKA: Final = (
 _UNITS: Final = {"seconds": "s", "ratio": "percentunit", "bytes": "bytes"}
 _AUTO: Final = "__auto"
 """Grafana then names a line by the labels in which it differs from the others."""
+_RULES: Final = "Without the rules in Prometheus: no data."
+
+_READ_BY_ALERTS: Final = {
+    "flowmetrics_event_lag_seconds": ("flowmetrics:source:event_lag", f"vector({LATE_SECONDS})"),
+    "flowmetrics_consumer_lag_events": ("flowmetrics:engine:lag", LAG_LIMIT),
+}
+"""Gauge → what its alert reads of it, and where that begins."""
 
 
 def engine_board() -> Board:
@@ -42,11 +55,15 @@ def engine_board() -> Board:
         variables=(),
         sections=(
             Section("Now", _now()),
-            Section("What comes in, and what is refused", _panels(f for f in told if f.type == "counter")),
+            Section(
+                "What comes in, and what is refused",
+                (*_panels(f for f in told if f.type == "counter"), _burning()),
+            ),
             Section("How far behind, and what is shown", _panels(gauges)),
             Section("Workers on Kafka; without Kafka there are none", _panels(KAFKA)),
         ),
         since="now-6h",
+        any_filter=True,
     )
 
 
@@ -56,7 +73,13 @@ def _now() -> tuple[Panel, ...]:
             "Ready",
             "1: what is shown is complete. 0: it is not yet, or no more; alerts are held back meanwhile.",
             "short",
-            (Query("min(flowmetrics_engine_ready)", "ready", verdict=Verdict.LOW_IS_BAD),),
+            (
+                Query(
+                    f"min {WITHOUT_WORKER} (flowmetrics_engine_ready)",
+                    _AUTO,
+                    thresholds=Thresholds(1.0, low_is_bad=True),
+                ),
+            ),
             Shape.NUMBERS,
             width=4,
         ),
@@ -101,10 +124,34 @@ def _panel(family: Family) -> Panel:
     title = name.replace("_", " ").capitalize()
     unit = _UNITS.get(name.rpartition("_")[2], "short")
     if family.type == "counter":
-        labels = COUNTERS[name][0] if name in COUNTERS else ("step", "place")
-        expression = f"sum by ({', '.join(labels)}) (increase({family.name}[1h]))"
-        return Panel(f"{title} in an hour", family.help, unit, (Query(expression, _AUTO),), width=8)
+        return Panel(f"{title} in an hour", family.help, unit, (Query(_growth(family.name), _AUTO),), width=8)
+    if family.name in _READ_BY_ALERTS:
+        read, limit = _READ_BY_ALERTS[family.name]
+        queries = (Query(read, _AUTO), Query(limit, "alert above", Style.LIMIT))
+        return Panel(title, f"{family.help} {_RULES}", unit, queries, width=8)
     if name.endswith("_timestamp_seconds"):
         title = f"Time since {title.lower().removesuffix(' timestamp seconds')}"
         return Panel(title, family.help, unit, (Query(f"time() - {family.name}", _AUTO),), width=8)
     return Panel(title, family.help, unit, (Query(family.name, _AUTO),), width=8)
+
+
+def _growth(counter: str) -> str:
+    """By how much the sum over workers grew in an hour; of what is known for less than that, since it is."""
+    total = f"(sum {WITHOUT_WORKER} ({counter}))"
+    recent = f"max_over_time({total}[{DIP}:30s]"
+    return f"{recent}) - ({recent} offset 1h) or min_over_time({total}[1h:1m]))"
+
+
+def _burning() -> Panel:
+    pairs = [(factor, long) for _, _, several in BURNS for factor, long, _ in several]
+    return Panel(
+        "Refused events: way to the alert",
+        "How fast the budget of refused events is spent over each window, as a share of how fast the alert asks for: "
+        f"above 100 % it fires, if a shorter window says so too. {_RULES}",
+        "percentunit",
+        (
+            *(Query(f"flowmetrics:engine:reject_burn{long} / {factor:g}", long) for factor, long in pairs),
+            Query("vector(1)", "alert above", Style.LIMIT),
+        ),
+        width=8,
+    )

@@ -21,8 +21,8 @@ from flowmetrics.publishing.dashboards_board import (
     Query,
     Shape,
     Style,
+    Thresholds,
     Variable,
-    Verdict,
 )
 
 TAG: Final = "flowmetrics"
@@ -268,7 +268,7 @@ def _numbers(panel: Panel) -> stat.Panel:
         .graph_mode(common.BigValueGraphMode.NONE)
         .color_mode(common.BigValueColorMode.VALUE)
         .orientation(common.VizOrientation.VERTICAL)
-        .text_mode(common.BigValueTextMode.VALUE_AND_NAME if len(panel.queries) > 1 else common.BigValueTextMode.VALUE)
+        .text_mode(common.BigValueTextMode.AUTO)  # the name too, where there are several
         .reduce_options(shared.ReduceDataOptions().calcs(["last"]).values(False))
     )
     for ref, query in _with_refs(panel.queries):
@@ -277,19 +277,23 @@ def _numbers(panel: Panel) -> stat.Panel:
 
 
 def _coloured(query: Query) -> Iterator[dashboard.DynamicConfigValue]:
-    """Unit and colour of a number: red from its limit on the bad side, yellow from half of it."""
+    """Unit and colour of a number."""
     if query.unit:
         yield _property("unit", query.unit)
-    every: Mapping[Verdict, list[tuple[str, float | None]]] = {
-        Verdict.NONE: [("text", None)],
-        Verdict.HIGH_IS_BAD: [(_GREEN, None), (_YELLOW, query.limit / 2), (_RED, query.limit)],
-        Verdict.LOW_IS_BAD: [(_RED, None), (_YELLOW, -query.limit), (_GREEN, -query.limit / 2)],
-    }
-    steps = every[query.verdict]
+    steps = _steps(query.thresholds) if query.thresholds else [("text", None)]
     yield _property("color", {"mode": "thresholds"})
     yield _property(
         "thresholds", {"mode": "absolute", "steps": [{"color": colour, "value": value} for colour, value in steps]}
     )
+
+
+def _steps(of: Thresholds) -> list[tuple[str, float | None]]:
+    """Colours, each with the value from which it holds; the first holds below all."""
+    if of.yellow is None or of.yellow == of.red:
+        return [(_RED, None), (_GREEN, of.red)] if of.low_is_bad else [(_GREEN, None), (_RED, of.red)]
+    if of.low_is_bad:
+        return [(_RED, None), (_YELLOW, of.red), (_GREEN, of.yellow)]
+    return [(_GREEN, None), (_YELLOW, of.yellow), (_RED, of.red)]
 
 
 def _table(panel: Panel) -> table.Panel:
@@ -315,5 +319,5 @@ def _table(panel: Panel) -> table.Panel:
 
 
 def _cell(query: Query) -> Iterator[dashboard.DynamicConfigValue]:
-    if query.verdict is not Verdict.NONE:
+    if query.thresholds:
         yield _property("custom.cellOptions", {"type": "color-text"})

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from flowmetrics.kpi import Better, Companion, DriftAlert, Kpi, NoAlert, Unit
-from flowmetrics.publishing.dashboards_board import WIDTH, Link, Panel, Query, Shape, Style, Verdict
+from flowmetrics.publishing.dashboards_board import WIDTH, Link, Panel, Query, Shape, Style, Thresholds
 from flowmetrics.publishing.dashboards_queries import (
     COUNTED,
     Cut,
@@ -40,6 +40,7 @@ WAY: Final = (
     "How much of the way from the usual to its alert a KPI has gone: at 100 % the alert fires, once it lasts; below "
     "zero it is better than usual. Blank: it has no alert, or too few samples."
 )
+WAY_THRESHOLDS: Final = Thresholds(1.0, 0.5)
 TIME: Final = "${__url_time_range}"
 """The end of a link that keeps the time range."""
 
@@ -254,12 +255,12 @@ def value_by_stream(each: Watched) -> Query:
 
 
 def _judged(each: Watched, name: str, by: str = "") -> Query:
+    red = each.declared.minimum if each.rises else 0 - each.declared.minimum
     return Query(
         change_together(each, by),
         name,
         unit=UNITS[each.kpi.unit] if each.declared.points else SHARE,
-        verdict=Verdict.HIGH_IS_BAD if each.rises else Verdict.LOW_IS_BAD,
-        limit=each.declared.minimum,
+        thresholds=Thresholds(red, red / 2, low_is_bad=not each.rises),
     )
 
 

@@ -18,10 +18,9 @@ from flowmetrics.publishing.dashboards_board import (
     Shape,
     Style,
     Variable,
-    Verdict,
 )
 from flowmetrics.publishing.dashboards_choices import choices, shown, value_streams
-from flowmetrics.publishing.dashboards_kpis import COUNT, SHARE, THIN, UNITS, WAY, grouped
+from flowmetrics.publishing.dashboards_kpis import COUNT, SHARE, THIN, UNITS, WAY, WAY_THRESHOLDS, grouped
 from flowmetrics.publishing.dashboards_queries import COUNTED, any_kpi, enough, layer, way_to_alert
 from flowmetrics.publishing.rules_cells import Watched
 
@@ -111,7 +110,7 @@ def _now(kpis: Sequence[Kpi], alerts: Sequence[Watched], labels: Sequence[str]) 
             for query in _each_unit(of, partial(layer, name), title)
         ),
         Query(layer("samples", _ANY), "samples", unit=COUNT),
-        Query(way_to_alert(_ANY), "way to its alert", unit=SHARE, verdict=Verdict.HIGH_IS_BAD, limit=1.0),
+        Query(way_to_alert(_ANY), "way to its alert", unit=SHARE, thresholds=WAY_THRESHOLDS),
     ]
     return Panel(
         "Every series now",

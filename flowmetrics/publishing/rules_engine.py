@@ -26,12 +26,16 @@ EXPECTED_MIN: Final = 20
 LATE_SECONDS: Final = 3600
 LAG_EVENTS_MIN: Final = 10
 
-_DIP: Final = "10m"
+DIP: Final = "10m"
+"""For so long at most nobody shows a partition that moves."""
 BURNS: Final = (
     (Severity.PAGE, "15m", ((14.4, "1h", "5m"), (6, "6h", "30m"))),
     (Severity.TICKET, "1h", ((3, "1d", "2h"), (1, "3d", "6h"))),
 )
 """Severity, for how long, and the pairs of windows with the burn rate that both must exceed."""
+
+LAG_LIMIT: Final = f"clamp_min(flowmetrics:engine:accepted_growth5m / 5, {LAG_EVENTS_MIN})"
+"""A minute of events: so many may wait."""
 
 
 def engine_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
@@ -78,7 +82,7 @@ def _growths() -> list[Recording]:
     return [
         Recording(
             f"flowmetrics:{name}_growth{window}",
-            f"max_over_time(flowmetrics:{name}[{_DIP}]) - max_over_time(flowmetrics:{name}[{_DIP}] offset {window})",
+            f"max_over_time(flowmetrics:{name}[{DIP}]) - max_over_time(flowmetrics:{name}[{DIP}] offset {window})",
         )
         for name, lengths in windows.items()
         for window in lengths
@@ -161,9 +165,7 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             "FlowmetricsLagNotDraining",
             Severity.PAGE,
             "10m",
-            "min_over_time(flowmetrics:engine:lag[15m])\n"
-            f"> clamp_min(flowmetrics:engine:accepted_growth5m / 5, {LAG_EVENTS_MIN})\n"
-            "and deriv(flowmetrics:engine:lag[15m]) >= 0",
+            f"min_over_time(flowmetrics:engine:lag[15m])\n> {LAG_LIMIT}\nand deriv(flowmetrics:engine:lag[15m]) >= 0",
             '{{ $value | printf "%.0f" }} events wait, and they do not get fewer',
             f"more than a minute of events (and {LAG_EVENTS_MIN} at least) wait for a quarter of an hour and do not "
             "get fewer; a large import that drains does not fire it",
@@ -246,9 +248,9 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             "FlowmetricsAbsent",
             Severity.PAGE,
             "5m",
-            f"absent_over_time(flowmetrics_build_info[{_DIP}])\n"
-            f"or max_over_time(flowmetrics:engine:workers[{_DIP}] offset 1d)\n"
-            f"unless max_over_time(flowmetrics:engine:workers[{_DIP}])",
+            f"absent_over_time(flowmetrics_build_info[{DIP}])\n"
+            f"or max_over_time(flowmetrics:engine:workers[{DIP}] offset 1d)\n"
+            f"unless max_over_time(flowmetrics:engine:workers[{DIP}])",
             "No engine is scraped, so no KPI is known",
             "Prometheus has seen no engine for ten minutes, or not one that it saw a day ago",
             "Look whether the process runs and whether Prometheus reaches it: its page Status, Targets.",

@@ -168,7 +168,7 @@ def test_strimzi_makes_the_topics_that_the_engine_would_make(tmp_path: Path) -> 
     read = configuration(resources, tmp_path)
     names = kafka_topics.topics_of(read)
     made = {one["spec"]["topicName"]: one["spec"] for one in of_kind(resources, "KafkaTopic")}
-    wanted = kafka_topics._settings(names, read)
+    wanted = kafka_topics.settings_of(names, read, copies=3)
     assert {name: spec["config"] for name, spec in made.items()} == {n: plain(s) for n, s in wanted.items()}
     assert {name: spec["partitions"] for name, spec in made.items()} == {name: names.count(name) for name in wanted}
 

@@ -322,3 +322,14 @@ def test_the_readme_is_true(newcomer: Newcomer, begin: str, block: Block) -> Non
 def test_a_command_that_the_readme_gains_is_a_block_of_its_own_with_its_output() -> None:
     text = "```console\n$ one\n  two\nout\nput\n$ three\n```\ntext\n```yaml\na: 1\n```\n```\nbare\n```\n"
     assert blocks(text) == [Block("one\n  two", "out\nput"), Block("three"), Block("a: 1\n"), Block("bare\n")]
+
+
+def test_every_picture_is_shown_and_every_picture_that_is_shown_is_there() -> None:
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    named = {
+        (page.parent / name).resolve()
+        for page in pages
+        for name in re.findall(r"\]\(([^()\s:]+\.png)\)", page.read_text(encoding="utf-8"))
+    }
+    assert named == {path.resolve() for path in (ROOT / "docs").rglob("*.png")}
+    assert len(re.findall(r"^!\[.+\]\(docs/pictures/", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)) >= 2

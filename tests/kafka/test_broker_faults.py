@@ -19,6 +19,9 @@ from broker import Broker
 from engine import Event, done, event, lines, until
 from fleet import Worker
 
+from agents.kafka.topics import Topics, settings_of
+from flowmetrics.configuration import Configuration
+
 pytestmark = pytest.mark.long
 
 SECONDS: Final = 180.0
@@ -41,9 +44,9 @@ def make(tmp_path: Path, frail: Broker, prefix: str) -> Iterator[Make]:
     """Workers over it with topics of this test alone, each in a directory of its own, not started."""
     with ExitStack() as held:
 
-        def one() -> Worker:
+        def one(more: str = "") -> Worker:
             number = len(list(tmp_path.iterdir()))
-            settings = f"topics: {{prefix: {prefix}, partitions: 2}}\n"
+            settings = f"topics: {{prefix: {prefix}, partitions: 2{more}}}\n"
             return held.enter_context(Worker(tmp_path / f"worker-{number}", frail.address, settings))
 
         yield one
@@ -152,27 +155,56 @@ def test_a_worker_whose_broker_is_away_ends_in_order_when_it_is_told_to(
         ("events", "cleanup.policy", "compact", "delete"),
         ("changes", "cleanup.policy", "compact", "delete"),
         ("events", "message.timestamp.type", "CreateTime", "LogAppendTime"),
+        ("events", "retention.ms", "-1", "34560000000 as log.retention says"),
+        ("rejected", "retention.ms", "3600000", "34560000000 as log.retention says"),
+        ("events", "max.message.bytes", "100000", "1048576"),
+        ("epochs", "retention.ms", "604800000", "-1"),
+        ("links", "retention.ms", "3600000", "2592000000"),
+        ("changes", "max.message.bytes", "8388608", "33554432"),
+        ("track", "max.message.bytes", "8388608", "33554432"),
     ],
 )
 def test_a_topic_with_a_setting_that_would_make_numbers_wrong_is_refused(
     make: Make, frail: Broker, prefix: str, topic: str, key: str, found: str, must: str
 ) -> None:
-    name = f"{prefix}.{topic}"
-    asyncio.run(made(frail.address, NewTopic(name, 2, 1, topic_configs={key: found})))
+    topics, name = Topics(prefix, 2), f"{prefix}.{topic}"
+    settings = settings_of(topics, Configuration(), copies=1)[name]
+    asyncio.run(made(frail.address, NewTopic(name, topics.count(name), 1, topic_configs={**settings, key: found})))
     worker = make()
     worker.spawn()
     assert worker.ended(SECONDS) == 1
     assert f"the topic {name} has {key}={found} and must have {key}={must}" in worker.said
-    assert f"kafka-configs.sh --alter --topic {name} --add-config {key}={must}" in worker.said
+    assert f"kafka-configs.sh --alter --topic {name} --add-config {key}={must.partition(' ')[0]}" in worker.said
 
 
-async def made(address: str, topic: NewTopic) -> None:
-    """Make a topic as its operator would."""
+def test_an_operator_may_keep_what_steps_tell_each_other_for_longer_and_take_larger_records(
+    make: Make, frail: Broker, prefix: str
+) -> None:
+    asyncio.run(
+        made(
+            frail.address,
+            NewTopic(f"{prefix}.links", 2, 1, topic_configs={"retention.ms": "-1", "max.message.bytes": "40000000"}),
+            NewTopic(f"{prefix}.changes", 2, 1, topic_configs={"retention.ms": "-1", "max.message.bytes": "40000000"}),
+        )
+    )
+    running(make).stop()
+
+
+def test_topics_with_fewer_copies_than_are_wanted_are_refused(make: Make, prefix: str) -> None:
+    running(make).stop()
+    worker = make(", replication: 2")
+    worker.spawn()
+    assert worker.ended(SECONDS) == 1
+    assert "has 1 copies and topics.replication says 2" in worker.said
+
+
+async def made(address: str, *topics: NewTopic) -> None:
+    """Make topics as their operator would."""
     admin = AIOKafkaAdminClient(bootstrap_servers=address)
     await admin.start()
-    answer = await admin.create_topics([topic])
+    answer = await admin.create_topics([*topics])
     await admin.close()
-    assert [code for _, code, *_ in answer.topic_errors] == [0], answer
+    assert not [code for _, code, *_ in answer.topic_errors if code], answer
 
 
 # --- input that is much for one entity ----------------------------------------------------------------------------

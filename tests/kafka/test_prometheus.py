@@ -20,8 +20,12 @@ import pytest
 from broker import Broker, free_port
 from engine import done, event, until
 from fleet import SESSION_SECONDS, Worker
+from grafana import Viewer, boards, questions
 from scraping import Prometheus, prometheus
 
+from flowmetrics.publishing.dashboards_engine import KAFKA
+
+BOARDS: Final = Path(__file__).parents[2] / "deploy" / "grafana"
 SECONDS: Final = 180.0
 SCRAPE_SECONDS: Final = 1.0
 STREAMS: Final = 12
@@ -102,6 +106,15 @@ def on_two_pages(samples: Mapping[str, list[tuple[float, float]]]) -> list[str]:
     ]
 
 
+def silent(scraper: Prometheus) -> list[str]:
+    """The questions about workers on Kafka, on the board of the engine as it is committed, that do not answer."""
+    (board,) = (board for board in boards(BOARDS) if board["uid"] == "flowmetrics-engine")
+    viewer = Viewer(board, scraper)
+    asked = [q for q in questions(board) if any(family.name in q.expression for family in KAFKA)]
+    assert len(asked) == len(KAFKA)
+    return [question.where for question in asked if not viewer.answers(question, {})]
+
+
 @pytest.mark.long
 def test_what_prometheus_reads_over_workers_is_right_or_absent_while_they_come_and_go(
     tmp_path: Path, broker: Broker, prefix: str
@@ -144,6 +157,7 @@ def test_what_prometheus_reads_over_workers_is_right_or_absent_while_they_come_a
             for worker in fleet:
                 until(lambda worker=worker: worker.get("/readyz").status == 200, "each has a share", SECONDS)
             until(whole, "all is shown", SECONDS)
+            until(lambda: not silent(scraper), "each question of the board of the engine about Kafka answers", SECONDS)
             ended = time.time()
             samples = scraped(scraper, begun, ended)
             shown = over_time(scraper, TOGETHER, begun, ended)

@@ -16,6 +16,7 @@ from broker import Broker
 
 from agents.kafka.changelog import RECORDS_MAX, Lost, Record, Writer, read_to_end
 from agents.kafka.connection import Connection, end
+from agents.kafka.topics import RECORD_BYTES_MAX
 from flowmetrics.settings import read_settings
 
 pytestmark = pytest.mark.long
@@ -45,7 +46,7 @@ class Place:
         """Make the topics."""
         admin = AIOKafkaAdminClient(**self.connection.client("tests"))
         await admin.start()
-        wide = {"max.message.bytes": str(8 * 1024 * 1024)}
+        wide = {"max.message.bytes": str(RECORD_BYTES_MAX)}
         made = await admin.create_topics(
             [
                 NewTopic(self.log, 1, 1, topic_configs=wide),
@@ -136,10 +137,17 @@ async def test_a_checkpoint_of_which_one_batch_is_refused_is_lost_as_a_whole(pla
 
 async def test_a_record_larger_than_a_request_is_lost_and_nothing_of_its_checkpoint_is_seen(place: Place) -> None:
     async with place.writer() as writer:
-        await lost(commit(writer, [], "x" * 9_000_000, "position"))
+        await lost(commit(writer, [], "x" * (RECORD_BYTES_MAX + 1), "position"))
     async with place.writer() as writer:
         await within(commit(writer, [], "after"))
     assert await place.reads() == ["after"]
+
+
+async def test_the_largest_history_that_may_be_is_written_and_read_again(place: Place) -> None:
+    largest = "x" * (RECORD_BYTES_MAX - 1024)
+    async with place.writer() as writer:
+        await within(commit(writer, [], largest, "position"))
+    assert await place.reads() == [largest, "position"]
 
 
 # --- 2: the sequence number wraps ---------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -21,8 +22,11 @@ from flowmetrics.kpis import catalogue
 from flowmetrics.kpis.flow import FLOW_KPIS
 from flowmetrics.publishing import dashboards_boards
 from flowmetrics.publishing.dashboards import documents
+from flowmetrics.publishing.dashboards_board import Board, Panel, Query
 from flowmetrics.publishing.dashboards_boards import boards
 from flowmetrics.publishing.dashboards_engine import KAFKA
+from flowmetrics.publishing.rules import alerts
+from flowmetrics.publishing.rules_recording import WITHOUT_WORKER
 
 Made = dict[str, dict[str, Any]]
 
@@ -168,6 +172,63 @@ def test_a_number_is_of_now_and_not_of_an_hour_ago(made: Made) -> None:
                 assert all(target["instant"] and not target["range"] for target in panel["targets"])
 
 
+def test_what_is_bad_is_red_and_what_is_not_is_not(made: Made) -> None:
+    judged = [(board.uid, panel, query) for board, panel, query in queries() if query.thresholds]
+    assert {query.thresholds.low_is_bad for *_, query in judged if query.thresholds} == {True, False}
+    for uid, panel, query in judged:
+        assert query.thresholds
+        red, just = query.thresholds.red, 1e-9
+        bad, well = (red - just, red) if query.thresholds.low_is_bad else (red, red - just)
+        steps = steps_of(made[uid], panel, query)
+        assert (colour(steps, bad), colour(steps, well) != "red") == ("red", True), (uid, panel.title, query.name)
+
+
+def test_an_engine_that_is_not_ready_is_red(made: Made) -> None:
+    (ready,) = (panel for panel in panels(made["flowmetrics-engine"]) if panel["title"] == "Ready")
+    (steps,) = thresholds(ready)
+    assert [colour(steps, value) for value in (0, 1)] == ["red", "green"]
+
+
+@pytest.mark.parametrize("minimum", ["0 %", "20 %"])
+def test_each_step_of_a_threshold_begins_above_the_one_before(minimum: str) -> None:
+    override = RuleOverride(minimum=Threshold(float(minimum.split()[0]), "%"))
+    for board in made_for(Configuration(rules={"flow_time": override, "flow_velocity": override})).values():
+        for panel in panels(board):
+            for steps in thresholds(panel):
+                first, *others = (step["value"] for step in steps)
+                assert first is None
+                assert others == sorted(set(others)), (board["uid"], panel["title"], steps)
+
+
+def queries() -> Iterator[tuple[Board, Panel, Query]]:
+    for board in boards(Configuration()):
+        for section in board.sections:
+            for panel in section.panels:
+                for query in panel.queries:
+                    yield board, panel, query
+
+
+def thresholds(panel: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    """The steps of each query of a panel that has some."""
+    properties = [p for override in panel["fieldConfig"].get("overrides", ()) for p in override["properties"]]
+    return [each["value"]["steps"] for each in properties if each["id"] == "thresholds"]
+
+
+def steps_of(board: dict[str, Any], panel: Panel, query: Query) -> list[dict[str, Any]]:
+    (drawn,) = (p for p in panels(board) if p["title"] == panel.title)
+    refs = [target["refId"] for target in drawn["targets"] if target["expr"] == query.expression]
+    for override in drawn["fieldConfig"]["overrides"]:
+        if override["matcher"]["options"] in (*refs, query.name):
+            return next(p["value"]["steps"] for p in override["properties"] if p["id"] == "thresholds")
+    raise AssertionError(f"{query.name} of {panel.title} has no thresholds")
+
+
+def colour(steps: list[dict[str, Any]], value: float) -> str:
+    """As Grafana has it: of the last step that begins at or below the value."""
+    found: str = [step["color"] for step in steps if step["value"] is None or step["value"] <= value][-1]
+    return found
+
+
 def test_no_link_is_hidden_in_a_menu(made: Made) -> None:
     assert not [name for name, board in made.items() if '"placement": "inControlsMenu"' in json.dumps(board)]
 
@@ -226,6 +287,29 @@ def lost(one: Any, other: Any, path: str = "") -> Any:
 def test_the_board_of_the_engine_knows_what_workers_on_kafka_say() -> None:
     told = {(family.name, family.type) for family in unit_families([], {}, lambda unit: 0.0)}
     assert {(family.name, family.type) for family in KAFKA} == told
+
+
+def test_the_board_of_the_engine_shows_what_its_alerts_read_and_where_they_begin(made: Made) -> None:
+    told = "\n".join(alert.expr for alert in alerts(Configuration()))
+    asks = {
+        panel["title"]: [target["expr"] for target in panel["targets"]] for panel in panels(made["flowmetrics-engine"])
+    }
+    late, from_late = asks["Event lag seconds"]
+    seconds = from_late.removeprefix("vector(").removesuffix(")")
+    assert f"min_over_time({late}[1h]) > {seconds}\n" in told
+    waiting, from_waiting = asks["Consumer lag events"]
+    assert f"min_over_time({waiting}[15m])\n> {from_waiting}\n" in told
+    *burns, full = asks["Refused events: way to the alert"]
+    assert full == "vector(1)"
+    assert len(burns) == told.count("and flowmetrics:engine:rejected_growth") == 4
+    assert [burn for burn in burns if burn.replace("/", ">") not in told] == []
+
+
+def test_growth_is_not_taken_for_each_worker_alone(made: Made) -> None:
+    """A partition that moves to another worker would be growth there."""
+    growths = [x for x in asked(made["flowmetrics-engine"]).splitlines() if "_total" in x and "[" in x]
+    assert len(growths) == 10
+    assert all(f"sum {WITHOUT_WORKER}" in growth for growth in growths)
 
 
 def test_without_the_sdk_the_command_says_what_to_install(tmp_path: Path) -> None:

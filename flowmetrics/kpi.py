@@ -135,12 +135,15 @@ class DriftAlert:
 class BurnAlert:
     """Tell somebody when the budget of a service level expectation is spent too fast, over a long and a short window.
 
-    The KPI is the share that meets the expectation of the KPI `of`; see `Configuration.expectations`.
+    The KPI is the share that meets the expectation of the KPI `of`; see `Configuration.expectations`. Spent fast it is
+    a page, spent slowly a ticket, and neither is more than `severity`. Both must last for `hold`.
     """
 
     of: str
     next_step: str
     steps: tuple[str, ...] = ()
+    severity: Severity = Severity.PAGE
+    hold: str = "2h"
 
 
 @dataclass(frozen=True, slots=True)

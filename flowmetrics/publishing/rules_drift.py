@@ -58,7 +58,10 @@ def _drift(each: Watched, configuration: Configuration) -> Alert:
 
 
 def _burns(each: Burning, configuration: Configuration) -> Iterator[Alert]:
-    """Both windows must agree: the long one that it matters, the short one that it goes on."""
+    """Both windows must agree: the long one that it matters, the short one that it goes on.
+
+    The label `kpi` is that of which something was expected, so that its drift and its budget are one notification.
+    """
     name = each.kpi.name
     pairs = (
         (Severity.PAGE, FAST_BURN, each.middle, each.short),
@@ -69,12 +72,13 @@ def _burns(each: Burning, configuration: Configuration) -> Iterator[Alert]:
             f'last_over_time(flowmetrics:kpi:burn{{kpi="{name}",window="{window}"}}[{BRIDGED}]) > {factor}'
             for window in (long, short)
         ]
+        reached = max(severity, each.declared.severity, key=list(Severity).index)
         yield Alert(
             each.name,
             "\nand ignoring (window) ".join(burns),
-            "2h",
-            "2h",
-            {**_labels(severity, each.owner), "burn": f"{factor}x over {long}"},
+            each.declared.hold,
+            each.declared.hold,
+            {**_labels(reached, each.owner), "kpi": each.declared.of, "burn": f"{factor}x over {long}"},
             {
                 "summary": f"The budget of {each.declared.of} of {{{{ $labels.value_stream }}}} burns "
                 '{{ $value | printf "%.1f" }} times as fast as it may',

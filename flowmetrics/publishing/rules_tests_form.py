@@ -34,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """An alert that fires at a moment, with the labels that it has besides those of its rule.
+    """An alert that fires at a moment, with the labels of what its rule found; those of the rule replace them.
 
     Where its value is given, what it says is tried too; then it must be given for all that fire under its name.
     """
@@ -166,7 +166,7 @@ def _shown(firing: Iterable[Firing]) -> list[str]:
     return sorted(
         series(
             "ALERTS",
-            dict(sorted({"alertname": f.rule.alert, "alertstate": "firing", **f.rule.labels, **f.labels}.items())),
+            dict(sorted({"alertname": f.rule.alert, "alertstate": "firing", **f.labels, **f.rule.labels}.items())),
         )
         for f in firing
     )

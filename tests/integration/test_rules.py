@@ -25,8 +25,16 @@ alerts:
   rules:
     flow_time: {minimum: 35%, samples: 77, for: 45m}
     active_users: {samples: 100, for: 1d}
+    flow_time_met: {severity: ticket, owner: me, for: 1d, samples: 40}
+    requests_open: {better: higher}
     csat: {minimum: 5 points}
 """
+
+EXPECTING = """
+kpis: [flow_time, flow_time_met]
+expectations: {flow_time: {within: 5d, share: 85%}}
+"""
+"""A budget over the usual windows, each of which is another."""
 
 
 def written(folder: Path, configuration: str) -> Path:
@@ -50,6 +58,20 @@ def test_other_windows_percentiles_floors_and_surveys_keep_their_tests(tmp_path:
     assert judged("check", "rules", *folder.glob("deploy/prometheus/rules/*.yaml")) == ""
     for name in ("recording", "kpis"):
         assert judged("test", "rules", folder / TESTS / f"flowmetrics-{name}.yaml") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "tried"),
+    [
+        ("recording", ("fast", "not fast", "fast, of few", "slow", "not slow")),
+        ("kpis", ("fast vanished over 1d", "fast vanished over 7d", "slow vanished over 30d")),
+    ],
+)
+def test_a_budget_burns_by_each_of_the_usual_windows(name: str, tried: tuple[str, ...], tmp_path: Path) -> None:
+    tool("promtool")
+    path = written(tmp_path, EXPECTING) / TESTS / f"flowmetrics-{name}.yaml"
+    assert all(f'value_stream="{each}"' in path.read_text() for each in tried)
+    assert judged("test", "rules", path) == ""
 
 
 def test_what_an_alert_says_can_be_filled_in(tmp_path: Path) -> None:

@@ -202,6 +202,8 @@ class Kpi:
         assert self.help.endswith("."), f"{self.name}: help is a sentence"
         said = self.alert.why if isinstance(self.alert, NoAlert) else self.alert.next_step
         assert said.endswith("."), f"{self.name}: say in a sentence what to do, or why nobody is paged"
+        told = not isinstance(self.alert, DriftAlert) or self.better is not Better.NEITHER
+        assert told, f"{self.name}: an alert says which way is worse, so better is higher or lower"
         assert not self.headline or isinstance(self.alert, DriftAlert), f"{self.name}: a headline has an alert"
         assert self.measures, f"{self.name}: a KPI reads at least one measure"
 

@@ -43,7 +43,7 @@ def _drift(each: Watched, configuration: Configuration) -> Alert:
         each.declared.hold,
         _labels(each.declared.severity, each.owner),
         {
-            "summary": f"{name} of {{{{ $labels.value_stream }}}} is {_shown('$value', each.kpi)}, {way} than in "
+            "summary": f"{name} of {_stream(each.kpi, each.cells)} is {_shown('$value', each.kpi)}, {way} than in "
             "former weeks",
             "description": f"{each.kpi.question}{_baseline(each.kpi)} A change is told when it is {minimum} or more, "
             "and more than chance.",
@@ -80,7 +80,7 @@ def _burns(each: Burning, configuration: Configuration) -> Iterator[Alert]:
             each.declared.hold,
             {**_labels(reached, each.owner), "kpi": each.declared.of, "burn": f"{factor}x over {long}"},
             {
-                "summary": f"The budget of {each.declared.of} of {{{{ $labels.value_stream }}}} burns "
+                "summary": f"The budget of {each.declared.of} of {_stream(each.kpi, each.cells)} burns "
                 '{{ $value | printf "%.1f" }} times as fast as it may',
                 "description": f"{each.kpi.question} Expected: {1 - each.budget:.6g}; less over {long}, {short}.",
                 "next_step": each.declared.next_step,
@@ -103,11 +103,22 @@ def _links(alert: str, kpi: str, cells: Mapping[str, str], configuration: Config
     return links(alert, f"kpi?var-kpi={kpi}&var-value_stream={stream}{chosen}", configuration)
 
 
+def _stream(kpi: Kpi, cells: Mapping[str, str]) -> str:
+    """The value stream, and which of its series it is, where an alert reads several."""
+    free = [label for label in kpi.labels if label not in cells and label != "window"]
+    named = ", ".join(f"{label} {{{{ $labels.{label} }}}}" for label in free)
+    return "{{ $labels.value_stream }}" + (f" ({named})" if named else "")
+
+
 def _baseline(kpi: Kpi) -> str:
-    """A sentence with the baseline, by a query for the series that has the labels of the alert."""
-    query = f'printf "flowmetrics:kpi:baseline{{kpi=\\"{kpi.name}\\",value_stream=%q}}" $labels.value_stream'
+    """A sentence with the baseline of the very series that fires: the one with all labels that it has."""
+    matchers = (
+        '{{ $all := "" }}{{ range $name, $value := $labels }}{{ if ne $name "__name__" }}'
+        '{{ $all = printf "%s%s=%q," $all $name $value }}{{ end }}{{ end }}'
+    )
+    query = 'printf "flowmetrics:kpi:baseline{%s}" $all | query'
     first = _shown(". | first | value", kpi)
-    return f"{{{{ with {query} | query }}}} At the same time of former weeks it was {first}.{{{{ end }}}}"
+    return f"{matchers}{{{{ with {query} }}}} At the same time of former weeks it was {first}.{{{{ end }}}}"
 
 
 def _shown(value: str, kpi: Kpi) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import yaml
 from flowmetrics.configuration import Configuration
 from flowmetrics.kpi import Better, BurnAlert, DriftAlert
 from flowmetrics.kpis import catalogue, selected
+from flowmetrics.kpis.flow import FLOW_KPIS
 from flowmetrics.publishing.rules import RULES, TESTS, alerts, documents, levels
 from flowmetrics.publishing.rules_form import Alert, Recording
 from flowmetrics.publishing.runbooks import RUNBOOKS
@@ -85,6 +87,11 @@ def test_a_level_reads_only_what_levels_before_it_record() -> None:
             assert isinstance(rule, Recording)
             assert set(re.findall(r"flowmetrics:[\w:]+", rule.expr)) <= known | {rule.record for rule in group.rules}
         known |= {rule.record for rule in group.rules}
+
+
+def test_a_kpi_of_which_neither_way_is_worse_can_have_no_drift_alert() -> None:
+    with pytest.raises(AssertionError, match="flow_time: an alert says which way is worse"):
+        replace(FLOW_KPIS[0], better=Better.NEITHER)
 
 
 def test_a_survey_of_ones_own_has_rules_tests_and_a_runbook() -> None:

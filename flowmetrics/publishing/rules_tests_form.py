@@ -43,6 +43,11 @@ class Firing:
     labels: Labels
     value: float | None = None
 
+    @property
+    def shown(self) -> Labels:
+        """All its labels."""
+        return {**self.labels, **self.rule.labels}
+
     def plain(self) -> dict[str, Any]:
         """Its labels and what it says, filled in."""
         words = {"$value": f"{self.value:g}", **{f"$labels.{name}": text for name, text in self.labels.items()}}
@@ -50,7 +55,7 @@ class Firing:
             name: re.sub(r"{{ (\S+) }}", lambda found: words[found[1]], text)
             for name, text in self.rule.annotations.items()
         }
-        return {"exp_labels": {**self.rule.labels, **self.labels}, "exp_annotations": said}
+        return {"exp_labels": self.shown, "exp_annotations": said}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ def _shown(firing: Iterable[Firing]) -> list[str]:
     return sorted(
         series(
             "ALERTS",
-            dict(sorted({"alertname": f.rule.alert, "alertstate": "firing", **f.labels, **f.rule.labels}.items())),
+            dict(sorted({"alertname": f.rule.alert, "alertstate": "firing", **f.shown}.items())),
         )
         for f in firing
     )

@@ -239,7 +239,9 @@ class LiveFeed:
     def _as_watched(self, kpi: Kpi) -> Kpi:
         """The KPI with the alert that it has under the configuration."""
         each = self._watched.get(kpi.name)
-        return replace(kpi, alert=each.declared, samples_min=each.kpi.samples_min) if each else kpi
+        if each is None:
+            return kpi
+        return replace(kpi, alert=each.declared, better=each.kpi.better, samples_min=each.kpi.samples_min)
 
     def _catalogue_of(self, kpis: tuple[Kpi, ...]) -> bytes:
         told = [self._introduced(self._as_watched(kpi)) for kpi in kpis]

@@ -211,6 +211,7 @@ class RuleOverride:
     """What an operator says of the alert of a KPI; None is as declared."""
 
     minimum: Threshold | None = None
+    better: str | None = None
     samples: int | None = None
     severity: str | None = None
     owner: str | None = None

@@ -137,12 +137,15 @@ class DriftAlert:
 class BurnAlert:
     """Tell somebody when the budget of a service level expectation is spent too fast, over a long and a short window.
 
-    The KPI is the share that meets the expectation of the KPI `of`; see `Configuration.expectations`.
+    The KPI is the share that meets the expectation of the KPI `of`; see `Configuration.expectations`. Spent fast it is
+    a page, spent slowly a ticket, and neither is more than `severity`. Both must last for `hold`.
     """
 
     of: str
     next_step: str
     steps: tuple[str, ...] = ()
+    severity: Severity = Severity.PAGE
+    hold: str = "2h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +204,8 @@ class Kpi:
         assert self.help.endswith("."), f"{self.name}: help is a sentence"
         said = self.alert.why if isinstance(self.alert, NoAlert) else self.alert.next_step
         assert said.endswith("."), f"{self.name}: say in a sentence what to do, or why nobody is paged"
+        told = not isinstance(self.alert, DriftAlert) or self.better is not Better.NEITHER
+        assert told, f"{self.name}: an alert says which way is worse, so better is higher or lower"
         assert not self.headline or isinstance(self.alert, DriftAlert), f"{self.name}: a headline has an alert"
         assert self.measures, f"{self.name}: a KPI reads at least one measure"
 

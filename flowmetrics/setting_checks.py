@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, cast
 from flowmetrics.configuration import DEFAULT_SURVEYS, Configuration, Survey, Threshold
 from flowmetrics.errors import nearest
 from flowmetrics.instants import duration_text
-from flowmetrics.kpi import DriftAlert, Kpi, NoAlert
+from flowmetrics.kpi import BurnAlert, DriftAlert, Kpi, NoAlert
 from flowmetrics.kpis import catalogue
 from flowmetrics.limits import HORIZON_US_MIN
 from flowmetrics.yaml_text import Spot, Walk, quoted
@@ -129,7 +129,7 @@ def _check_kpis(walk: Walk, said: Said) -> None:
 
 
 def _check_rules(walk: Walk, said: Said) -> None:
-    """An override must be of a KPI that has an alert, and in the unit in which that is declared."""
+    """An override must be of a KPI that has an alert, of what that goes by, and in the unit in which it is declared."""
     surveys = {**DEFAULT_SURVEYS, **{name: merged_survey(name, each) for name, each in said.get("surveys", {}).items()}}
     kpis = {kpi.name: kpi for kpi in catalogue(Configuration(surveys=surveys))}
     known = [name for name, kpi in kpis.items() if isinstance(kpi.alert, DriftAlert)]
@@ -140,13 +140,25 @@ def _check_rules(walk: Walk, said: Said) -> None:
             walk.mistake(spot, f"{quoted(name)} is no KPI.{nearest(name, known) or f' It takes {words}.'}")
         elif isinstance(alert := kpis[name].alert, NoAlert):
             walk.mistake(spot, f"{quoted(name)} has no alert. {alert.why}")
-        elif isinstance(alert, DriftAlert) and "minimum" in rule:
+        elif isinstance(alert, BurnAlert):
+            _check_burning(walk, spot, alert, rule)
+        elif "minimum" in rule:
             _check_unit(walk.spots[f"alerts.rules.{name}.minimum"], alert)
+
+
+def _check_burning(walk: Walk, spot: Spot, alert: BurnAlert, rule: Said) -> None:
+    if f"expectations.{alert.of}" not in walk.spots:
+        walk.mistake(spot, f"{spot.path} needs what is expected; add expectations.{alert.of}")
+    for key in ("minimum", "better"):
+        if key in rule:
+            tried = walk.spots[f"{spot.path}.{key}"]
+            promised = f"expectations.{alert.of}.share"
+            walk.mistake(tried, f"{tried.what} says nothing of a budget that burns; {promised} says what is promised")
 
 
 def _key_spot(spot: Spot, name: str) -> Spot:
     """Where a section says a name."""
-    return next(Spot(key, spot.path, spot.walk) for key, _ in spot.node.value if key.value == name)
+    return next(Spot(key, f"{spot.path}.{name}", spot.walk) for key, _ in spot.node.value if key.value == name)
 
 
 def _check_unit(spot: Spot, alert: DriftAlert) -> None:

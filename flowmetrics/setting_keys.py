@@ -220,13 +220,18 @@ KEYS: Final = (
         "as the page of the KPI says",
     ),
     Key(
+        "alerts.rules.<kpi>.better", ("better",), choice(("higher", "lower")), _RUN,
+        "Which way the KPI should move: a change the other way is told.",
+        "as the page of the KPI says",
+    ),
+    Key(
         "alerts.rules.<kpi>.samples", ("samples",), integer(1, 1_000_000), _RUN,
         "How many samples must lie under a value that is told.",
         "as the page of the KPI says",
     ),
     Key(
         "alerts.rules.<kpi>.severity", ("severity",), choice(("page", "ticket", "info", OFF)), _RUN,
-        "Whom the alert reaches; off leaves it out.",
+        "Whom the alert reaches, of a budget that burns at most; off leaves it out.",
         "as the page of the KPI says",
     ),
     Key(

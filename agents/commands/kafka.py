@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any, Final, TypeVar
-
-from aiokafka.structs import ConsumerRecord
 
 from agents.commands.serving import served
 from agents.commands.telling import bar
@@ -25,7 +23,7 @@ from agents.kafka.reading import answering, count, must_exist, same_pseudonyms
 from agents.kafka.refused import refused_events, sent_again
 from agents.kafka.sending import Sender
 from agents.kafka.topics import prepare, topics_of
-from agents.kafka.tracking import ARRIVED, rejected_record
+from agents.kafka.tracking import arrived_at, refusals_record, rejected_record
 from agents.logs import share_format
 from agents.published import clock_us
 from agents.receipts import Busy, Receipt
@@ -108,13 +106,7 @@ async def _event_batches(configuration: Configuration) -> AsyncGenerator[list[tu
     async with answering(connection):
         for number in range(topics.partitions):
             async for records in read_to_end(connection, topics.events, number, 0):
-                yield [(_arrived_at(record), record.value) for record in records if record.value]
-
-
-def _arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:
-    """When an event first arrived: one that was passed on to another partition says so."""
-    told = dict(record.headers).get(ARRIVED)
-    return record.timestamp * 1000 if told is None else int(told)
+                yield [(arrived_at(record), record.value) for record in records if record.value]
 
 
 def explained(kind: str, key: str, configuration: Configuration) -> Iterator[str]:
@@ -229,10 +221,11 @@ class EventsTopic:
     async def _keep(self, rejections: Sequence[Rejection]) -> None:
         """Keep why rows make no event: without quoting them where ids of persons are hidden."""
         told = rejections if self._pseudonyms is None else [discreet(rejection) for rejection in rejections]
-        now = clock_us()
+        now, refused = clock_us(), Counter(rejection.reason.value for rejection in rejections)
         async with answering(self._connection):
-            await self._sender.send([rejected_record(self._topics, 0, one, (now, b"")) for one in told])
-        self._outcome.refused.update(rejection.reason.value for rejection in rejections)
+            kept = [rejected_record(self._topics, 0, one, (now, b"")) for one in told]
+            await self._sender.send([*kept, refusals_record(self._topics, refused)])
+        self._outcome.refused.update(refused)
 
     async def _arrive(self, most: int) -> None:
         """Wait until at most so many batches are on their way."""

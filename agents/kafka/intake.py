@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
@@ -20,7 +21,7 @@ from agents.kafka.changelog import RECORDS_MAX, Record
 from agents.kafka.connection import Connection, end
 from agents.kafka.sending import batches, event_record
 from agents.kafka.topics import BATCH_BYTES, Topics
-from agents.kafka.tracking import rejected_record
+from agents.kafka.tracking import refusals_record, rejected_record
 from agents.receipts import Busy, Receipt
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError, Rejection
@@ -58,8 +59,6 @@ class KafkaIntake:
         self._written = 0
         self.failure: OperationError | None = None
         """Why nothing can be taken any more; Kafka being away is no such reason."""
-        self.refused: dict[str, int] = {}
-        """Refused events by reason since the start."""
 
     def take(self, bodies: Sequence[bytes]) -> Future[Receipt]:
         """Queue the events of one request. Raises Busy; the future fails with OperationError when Kafka does."""
@@ -92,6 +91,9 @@ class KafkaIntake:
         arrived_at = self._clock()
         records: list[Record] = []
         receipts = [self._judge(bodies, arrived_at, records) for bodies, _ in group]
+        refused = Counter(rejection.reason.value for receipt in receipts for _, rejection in receipt.rejected)
+        if refused:
+            records.append(refusals_record(self._topics, refused))
         try:
             async with asyncio.timeout(WRITE_SECONDS):
                 producer = await self._open(len(records))
@@ -108,8 +110,6 @@ class KafkaIntake:
                 raise asyncio.CancelledError from None
         else:
             for receipt, (_, future) in zip(receipts, group, strict=True):
-                for _, rejection in receipt.rejected:
-                    self.refused[rejection.reason.value] = self.refused.get(rejection.reason.value, 0) + 1
                 _tell(future, receipt)
         self._waiting_bytes -= sum(len(body) for bodies, _ in group for body in bodies)
 

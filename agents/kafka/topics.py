@@ -1,7 +1,7 @@
 """The topics of an engine: their names and settings; they are made when they are missing, and checked when not.
 
 events    keyed by entity, appended by producers and collectors          read by track
-links     histories for other partitions                                 track → track
+links     histories for other partitions, and what intakes refused         track, intake → track
 changes   keyed by value stream                                          track → tally
 epochs    configurations, one after the other; one partition             read by every worker
 track, tally   changelogs: state and position of each partition, compacted

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -38,7 +38,9 @@ from flowmetrics.steps.track import keys_of
 
 HISTORY, LETTER, SERIES, WAITS, POSITION = b"h", b"l", b"s", b"w", b"p"
 ARRIVED: Final = "flowmetrics-arrived"
-"""Header of an event that was passed on: when it first arrived, in microseconds."""
+"""Header of an event that was passed on or moved: when it first arrived, in microseconds."""
+_DIGITS_MAX: Final = 18
+"""Of an arrival; later ones are after the year 33000."""
 
 SLICE: Final = 1000
 """Events that are taken, and histories that are written, without a pause."""
@@ -104,8 +106,12 @@ class Shown(msgspec.Struct, array_like=True):
 
 _SHOWN: Final = msgspec.msgpack.Decoder(Shown).decode
 
+_REFUSED: Final = msgspec.msgpack.Decoder(dict[str, int]).decode
+
 SHOWN: Final = b"shown"
 """The key of such a record among the letters: no key of an entity is like it."""
+REFUSED: Final = b"refused"
+"""The key of a letter of an intake: how many events it refused, by reason."""
 
 
 class StoredHistories:
@@ -174,7 +180,7 @@ class Tracking:
         self.now = max(now, self.now)
         for some in _slices(events):
             arrived = [
-                (_arrived_at(record) if record.headers else record.timestamp * 1000, record.value or b"")
+                (arrived_at(record) if record.headers else record.timestamp * 1000, record.value or b"")
                 for record in some
             ]
             opened = self._partition.open(arrived, self.now)
@@ -202,8 +208,9 @@ class Tracking:
         partition, opened, self._opened = self._partition, self._opened, []
         self._whole_bytes = 0
         letters = [(record.key, record.value) for record in links if record.key and record.value]
-        partition.hear((key.decode(), body) for key, body in letters if key != SHOWN)
+        partition.hear((key.decode(), body) for key, body in letters if key not in (SHOWN, REFUSED))
         self._hear_of_tally(body for key, body in letters if key == SHOWN)
+        self._hear_of_intakes(body for key, body in letters if key == REFUSED)
         rows = await self._settle()
         if links:
             self.position.links = links[-1].offset + 1
@@ -311,6 +318,11 @@ class Tracking:
             if shown.epoch == self.position.coming:
                 self.position.shown = sorted({*self.position.shown, shown.tally})
 
+    def _hear_of_intakes(self, bodies: Iterable[bytes]) -> None:
+        for body in bodies:
+            for reason, number in _REFUSED(body).items():
+                self.counters.add("events_rejected", reason, by=number)
+
     async def forget(self, today: int) -> None:
         """Drop the histories that lie outside every reading; `today` is remembered as the day when that was done."""
         configuration = self._partition.configuration
@@ -340,12 +352,26 @@ def rejected_record(topics: Topics, partition: int, rejection: Rejection, delive
     return Record(topics.rejected, partition, None, body[:EVENT_BYTES_MAX], headers)
 
 
-def _arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:
+def refusals_record(topics: Topics, refused: Mapping[str, int]) -> Record:
+    """How many events were refused before they came to the events topic, by reason.
+
+    A partition of track counts them with its own: its counts outlive every worker, those of an intake would not, and a
+    sum of both would fall whenever a worker begins anew.
+    """
+    return Record(topics.links, 0, REFUSED, _encode(dict(refused)))
+
+
+def arrived_at(record: ConsumerRecord[bytes, bytes]) -> int:
+    """When an event first arrived: one that was passed on or moved says so in a header.
+
+    Any producer can write that header. It is believed where it is a plain number, and never later than the broker
+    appended the record, which nobody can forge: with an early one a producer only has its own event refused.
+    """
+    appended_at: int = record.timestamp * 1000
     for name, value in record.headers:
-        if name == ARRIVED:
-            return int(value)
-    timestamp: int = record.timestamp
-    return timestamp * 1000
+        if name == ARRIVED and value and len(value) <= _DIGITS_MAX and value.isdigit():
+            return min(int(value), appended_at)
+    return appended_at
 
 
 def _delivery(value: bytes) -> Delivery:

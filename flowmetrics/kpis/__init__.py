@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from flowmetrics.configuration import OFF, Configuration, RuleOverride
+from flowmetrics.configuration import OFF, Configuration, RuleOverride, Threshold
 from flowmetrics.instants import duration_text
-from flowmetrics.kpi import DriftAlert, Kpi, Severity, Unit
+from flowmetrics.kpi import Better, DriftAlert, Kpi, NoAlert, Severity, Unit
 from flowmetrics.kpis.activity import ACTIVITY_KPIS
 from flowmetrics.kpis.adoption import ADOPTION_KPIS
 from flowmetrics.kpis.expectations import EXPECTATION_KPIS
@@ -48,17 +48,20 @@ def selected(configuration: Configuration) -> tuple[Kpi, ...]:
 def _ruled(kpi: Kpi, rule: RuleOverride) -> Kpi:
     """A KPI whose alert is as an operator says."""
     alert = kpi.alert
-    if not isinstance(alert, DriftAlert):
+    if isinstance(alert, NoAlert):
         return kpi
-    minimum = alert.minimum
-    if rule.minimum is not None:
-        in_hundreds = rule.minimum.unit == "%" or kpi.unit is Unit.RATIO
-        minimum = rule.minimum.amount / 100 if in_hundreds else rule.minimum.amount
-    ruled = replace(
+    alert = replace(
         alert,
-        minimum=minimum,
         severity=alert.severity if rule.severity in (None, OFF) else Severity(rule.severity),
         hold=alert.hold if rule.hold_us is None else duration_text(rule.hold_us),
         keep=alert.keep if rule.keep_us is None else duration_text(rule.keep_us),
     )
-    return replace(kpi, alert=ruled, samples_min=rule.samples or kpi.samples_min)
+    if isinstance(alert, DriftAlert) and rule.minimum is not None:
+        alert = replace(alert, minimum=_in_unit(kpi, rule.minimum))
+    better = kpi.better if rule.better is None else Better(rule.better)
+    return replace(kpi, alert=alert, better=better, samples_min=rule.samples or kpi.samples_min)
+
+
+def _in_unit(kpi: Kpi, minimum: Threshold) -> float:
+    in_hundreds = minimum.unit == "%" or kpi.unit is Unit.RATIO
+    return minimum.amount / 100 if in_hundreds else minimum.amount

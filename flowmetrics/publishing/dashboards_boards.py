@@ -85,7 +85,7 @@ def boards(configuration: Configuration) -> tuple[Board, ...]:
     alerts, first = watched(configuration), usual_choices(configuration)
     names = {each.kpi.name: each.name for each in alerts}
     names |= {each.kpi.name: each.name for each in burning(configuration)}
-    kpis = [_with_its_alert(kpi, names) for kpi in selected(configuration) if _is_shown(kpi, names)]
+    kpis = [_with_its_alert(kpi, names) for kpi in selected(configuration) if _is_shown(kpi, configuration)]
     heads = [each for each in alerts if each.kpi.headline]
     made = (
         _chief_executive(heads),
@@ -105,9 +105,9 @@ def boards(configuration: Configuration) -> tuple[Board, ...]:
     return tuple(replace(b, below=b.below if b.below in shown else "") for b in full if b.name in shown)
 
 
-def _is_shown(kpi: Kpi, names: Mapping[str, str]) -> bool:
+def _is_shown(kpi: Kpi, configuration: Configuration) -> bool:
     """Whether it has a value: of an expectation that nobody has configured there is none."""
-    return kpi.name in names or not isinstance(kpi.alert, BurnAlert)
+    return not isinstance(kpi.alert, BurnAlert) or kpi.alert.of in configuration.expectations
 
 
 def _with_its_alert(kpi: Kpi, names: Mapping[str, str]) -> Kpi:

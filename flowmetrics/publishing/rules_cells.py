@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,6 +70,8 @@ class Burning:
     short: str
     middle: str
     long: str
+    samples_given: bool
+    """Whether the configuration says another sample floor than the engine knows."""
     cells: Mapping[str, str]
 
     @property
@@ -90,38 +92,46 @@ def watched(configuration: Configuration) -> tuple[Watched, ...]:
     >>> first.name, first.selector
     ('FlowTimeDrift', 'kpi="flow_time",item_type="all",window="7d",percentile="p85"')
     """
-    rules, nothing = configuration.rules, RuleOverride()
     return tuple(
         Watched(
             kpi,
             kpi.alert,
-            rules.get(kpi.name, nothing).owner or configuration.alerts_owner,
-            rules.get(kpi.name, nothing).samples is not None,
+            said.owner or configuration.alerts_owner,
+            said.samples is not None,
             _cells(kpi, kpi.alert, configuration),
         )
-        for kpi in selected(configuration)
-        if isinstance(kpi.alert, DriftAlert) and rules.get(kpi.name, nothing).severity != OFF
+        for kpi, said in _alerting(configuration)
+        if isinstance(kpi.alert, DriftAlert)
     )
 
 
 def burning(configuration: Configuration) -> tuple[Burning, ...]:
-    """Every expectation that is configured and shown, in the order of the catalogue."""
+    """Every expectation that is configured and has an alert, in the order of the catalogue."""
     wanted = [duration_text(min(configuration.windows_us)), WEEK, MONTH]
     short, middle, long = (_window(window, configuration.windows_us) for window in wanted)
     return tuple(
         Burning(
             kpi,
             kpi.alert,
-            configuration.alerts_owner,
+            said.owner or configuration.alerts_owner,
             1 - expectation.share.amount / 100,
             short,
             middle,
             long,
+            said.samples is not None,
             {label: ALL for label in kpi.labels if label in TOTALS},
         )
-        for kpi in selected(configuration)
+        for kpi, said in _alerting(configuration)
         if isinstance(kpi.alert, BurnAlert) and (expectation := configuration.expectations.get(kpi.alert.of))
     )
+
+
+def _alerting(configuration: Configuration) -> Iterator[tuple[Kpi, RuleOverride]]:
+    """The KPIs whose alert is not turned off, and what an operator says of it."""
+    for kpi in selected(configuration):
+        said = configuration.rules.get(kpi.name, RuleOverride())
+        if said.severity != OFF:
+            yield kpi, said
 
 
 def own_labels(configuration: Configuration) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def _drift(each: Watched, configuration: Configuration) -> Alert:
         each.declared.keep,
         labels,
         {
-            "summary": f"{name} of {{{{ $labels.value_stream }}}} is {_shown('$value', each.kpi)}, {way} than in "
+            "summary": f"{name} of {_stream(each.kpi, each.cells)} is {_shown('$value', each.kpi)}, {way} than in "
             "former weeks",
             "description": f"{each.kpi.question}{_baseline(each.kpi)} A change is told when it is {minimum} or more, "
             "and more than chance.",
@@ -88,7 +88,10 @@ def _bridged(each: Watched, name: str) -> str:
 
 
 def _burns(each: Burning, configuration: Configuration) -> Iterator[Alert]:
-    """Both windows must agree: the long one that it matters, the short one that it goes on."""
+    """Both windows must agree: the long one that it matters, the short one that it goes on.
+
+    The label `kpi` is that of which something was expected, so that its drift and its budget are one notification.
+    """
     name = each.kpi.name
     pairs = (
         (Severity.PAGE, FAST_BURN, each.middle, each.short),
@@ -99,14 +102,15 @@ def _burns(each: Burning, configuration: Configuration) -> Iterator[Alert]:
             f'last_over_time(flowmetrics:kpi:burn{{kpi="{name}",window="{window}"}}[{BRIDGED}]) > {factor}'
             for window in (long, short)
         ]
+        reached = max(severity, each.declared.severity, key=list(Severity).index)
         yield Alert(
             each.name,
             "\nand ignoring (window) ".join(burns),
-            "2h",
-            "2h",
-            {**_labels(severity, each.owner), "burn": f"{factor}x over {long}"},
+            each.declared.hold,
+            each.declared.hold,
+            {**_labels(reached, each.owner), "kpi": each.declared.of, "burn": f"{factor}x over {long}"},
             {
-                "summary": f"The budget of {each.declared.of} of {{{{ $labels.value_stream }}}} burns "
+                "summary": f"The budget of {each.declared.of} of {_stream(each.kpi, each.cells)} burns "
                 '{{ $value | printf "%.1f" }} times as fast as it may',
                 "description": f"{each.kpi.question} Expected: {1 - each.budget:.6g}; less over {long}, {short}.",
                 "next_step": each.declared.next_step,
@@ -129,11 +133,22 @@ def _links(alert: str, kpi: str, cells: Mapping[str, str], configuration: Config
     return links(alert, f"kpi?var-kpi={kpi}&var-value_stream={stream}{chosen}", configuration)
 
 
+def _stream(kpi: Kpi, cells: Mapping[str, str]) -> str:
+    """The value stream, and which of its series it is, where an alert reads several."""
+    free = [label for label in kpi.labels if label not in cells and label != "window"]
+    named = ", ".join(f"{label} {{{{ $labels.{label} }}}}" for label in free)
+    return "{{ $labels.value_stream }}" + (f" ({named})" if named else "")
+
+
 def _baseline(kpi: Kpi) -> str:
-    """A sentence with the baseline, by a query for the series that has the labels of the alert."""
-    query = f'printf "flowmetrics:kpi:baseline{{kpi=\\"{kpi.name}\\",value_stream=%q}}" $labels.value_stream'
+    """A sentence with the baseline of the very series that fires: the one with all labels that it has."""
+    matchers = (
+        '{{ $all := "" }}{{ range $name, $value := $labels }}{{ if ne $name "__name__" }}'
+        '{{ $all = printf "%s%s=%q," $all $name $value }}{{ end }}{{ end }}'
+    )
+    query = 'printf "flowmetrics:kpi:baseline{%s}" $all | query'
     first = _shown(". | first | value", kpi)
-    return f"{{{{ with {query} | query }}}} At the same time of former weeks it was {first}.{{{{ end }}}}"
+    return f"{matchers}{{{{ with {query} }}}} At the same time of former weeks it was {first}.{{{{ end }}}}"
 
 
 def _shown(value: str, kpi: Kpi) -> str:

@@ -268,7 +268,8 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             f"  unless flowmetrics:kpi:baseline_weeks >= {WEEKS_MIN}\n)",
             "{{ $labels.kpi }} has no baseline yet in {{ $value }} series, so its drift alert is quiet there",
             f"a KPI has a value but fewer than {WEEKS_MIN} former weeks to compare it with",
-            "After a first start wait four weeks, or give Prometheus the past: `flowmetrics backfill --openmetrics`.",
+            "After a first start wait four weeks, or give Prometheus the past: "
+            "`flowmetrics backfill --prometheus DIRECTORY`.",
             (
                 "Look at the retention of Prometheus: it must exceed 30 days, and its default is 15 "
                 "(`--storage.tsdb.retention.time=400d`).",

@@ -84,9 +84,10 @@ def _covered(configuration: Configuration) -> list[Recording]:
 
 
 def _trusted(kpis: Sequence[Watched], expected: Sequence[Burning]) -> list[Recording]:
+    """What an alert may go by. Of a count even the least, or a fall to nothing would not be seen."""
     values = [
-        *(_gated(each.kpi, each.selector, _enough(each)) for each in kpis),
-        *(_gated(each.kpi, each.selector, _sufficient(each.selector)) for each in expected),
+        *(_gated(each.kpi, each.selector, "" if each.counted else _enough(each)) for each in kpis),
+        *(_gated(each.kpi, each.selector, _enough(each)) for each in expected),
     ]
     return [*values, *(_bound(each, side) for each in kpis if each.bounded for side in ("lower", "upper"))]
 
@@ -109,17 +110,11 @@ def _gated(kpi: Kpi, selector: str, enough: str) -> Recording:
     )
 
 
-def _enough(each: Watched) -> str:
-    """Whether enough samples lie under the value, which of a count need not be: a fall to nothing must be seen."""
-    if each.counted:
-        return ""
+def _enough(each: Watched | Burning) -> str:
+    """Whether enough samples lie under the value."""
     if each.samples_given:
         return f"  and flowmetrics_kpi_samples{{{each.selector}}} >= {each.kpi.samples_min}\n"
-    return _sufficient(each.selector)
-
-
-def _sufficient(selector: str) -> str:
-    return f"  and flowmetrics_kpi_sufficient{{{selector}}} == 1\n"
+    return f"  and flowmetrics_kpi_sufficient{{{each.selector}}} == 1\n"
 
 
 def _burn(each: Burning) -> Recording:

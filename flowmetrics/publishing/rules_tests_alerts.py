@@ -59,14 +59,14 @@ def alert_case(configuration: Configuration) -> Case:
             lines += _lines(each, name, labels, rule.hold)
             _note(moments, rule, name, labels)
     for expected in burning(configuration):
-        page, ticket = [rule for rule in rules if rule.alert == expected.name]
-        for name, burns, fires in _burns(expected, page, ticket):
+        fast, slow = [rule for rule in rules if rule.alert == expected.name]
+        for name, burns, fires in _burns(expected, fast, slow):
             labels = {"kpi": expected.kpi.name, "value_stream": name, **expected.cells}
             lines += [
                 Line("flowmetrics:kpi:burn", {**labels, "window": window}, told) for window, told in burns.items()
             ]
             for rule, kind in fires:
-                window = expected.middle if rule is page else expected.long
+                window = expected.middle if rule is fast else expected.long
                 _note(moments, rule, kind, {**labels, "window": window})
     ordered = sorted(moments, key=duration_us)
     return Case(
@@ -155,14 +155,14 @@ def _silence(value: float, begin: str, duration: str) -> list[Stretch]:
     return [Stretch(begin, None), Stretch(later(begin, duration), value)]
 
 
-def _burns(each: Burning, page: Alert, ticket: Alert) -> Iterator[tuple[str, Mapping[str, list[Stretch]], Firings]]:
+def _burns(each: Burning, fast: Alert, slow: Alert) -> Iterator[tuple[str, Mapping[str, list[Stretch]], Firings]]:
     """Name, stretches by window, and what fires: each rule with the kind of stream that it sees.
 
     Of the two windows of a rule each is tried by itself: at its limit, when it comes back, and when it vanishes.
     """
-    pairs = ((page, FAST_BURN, each.middle, each.short), (ticket, SLOW_BURN, each.long, each.middle))
-    for rule, factor, long, short in pairs:
-        name, moved = rule.labels["severity"], factor * _BEYOND
+    pairs = (("fast", fast, FAST_BURN, each.middle, each.short), ("slow", slow, SLOW_BURN, each.long, each.middle))
+    for name, rule, factor, long, short in pairs:
+        moved = factor * _BEYOND
         yield f"{name} beyond", _both(rule, moved, "beyond", long, short), [(rule, "beyond")]
         yield f"{name} gap", _both(rule, moved, "gap", long, short), [(rule, "gap")]
         for one, other in ((long, short), (short, long)) if long != short else ():

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from flowmetrics.configuration import Configuration
+from flowmetrics.instants import duration_us
 from flowmetrics.publishing.rules_cells import Burning, burning, windows
 from flowmetrics.publishing.rules_drift import FAST_BURN, SLOW_BURN, drift_group
 from flowmetrics.publishing.rules_form import Alert
-from flowmetrics.publishing.rules_tests_form import Case, Firing, Line, Stretch, later
+from flowmetrics.publishing.rules_tests_form import Case, Firing, Line, Stretch, later, seen
 from flowmetrics.publishing.rules_tests_kpis import CLUSTER, MOVED, every, worker
 
 _NEAR: Final = 0.0001
@@ -18,8 +19,8 @@ _NEAR: Final = 0.0001
 
 def burn_cases(configuration: Configuration) -> list[Case]:
     """The one test of all expectations; none where none is configured."""
-    lines, firing = list[Line](), list[Firing]()
-    for each in burning(configuration):
+    lines, firing, expected = list[Line](), list[Firing](), burning(configuration)
+    for each in expected:
         rules = [r for r in drift_group(configuration).rules if isinstance(r, Alert) and r.alert == each.name]
         longest = windows(configuration)[-1]
         for name, burns, number, fires in _tried(each):
@@ -29,26 +30,27 @@ def burn_cases(configuration: Configuration) -> list[Case]:
             for window, burn in burns.items():
                 labels = {"kpi": each.kpi.name, "value_stream": name, **each.cells, "window": window}
                 lines += _lines(labels, 1 - each.budget * burn, number, each)
-            for rule, long in zip(rules, (each.middle, each.long), strict=True):
-                if rule.labels["severity"] in fires:
+            for rule, speed, long in zip(rules, ("fast", "slow"), (each.middle, each.long), strict=True):
+                if speed in fires:
                     labels = {"kpi": each.kpi.name, "value_stream": name, **each.cells, "window": long}
                     firing.append(Firing(rule, {**labels, **CLUSTER}))
+    if not expected:
+        return []
     ready = Line("flowmetrics_engine_ready", worker("a"), [Stretch("0s", 1.0)])
     step = every(configuration)
-    fired = later(MOVED, "12h")
+    fired = later(MOVED, seen(max((each.declared.hold for each in expected), key=duration_us), step))
     moments = {MOVED: [], fired: firing}
-    told = Case("budgets burn", step, fired, [ready, *lines], 'alertname=~".+BudgetBurn"', moments)
-    return [told] if lines else []
+    return [Case("budgets burn", step, fired, [ready, *lines], 'alertname=~".+BudgetBurn"', moments)]
 
 
 def _tried(each: Burning) -> Iterator[tuple[str, Mapping[str, float], int, str]]:
-    """Name, burn by window, samples, and the severity that fires."""
+    """Name, burn by window, samples, and the rules that fire."""
     fast, slow, enough = FAST_BURN + _NEAR, SLOW_BURN + _NEAR, each.kpi.samples_min
     named: dict[str, tuple[tuple[float, float, float], int, str]] = {
-        "fast": ((fast, fast, 0.0), enough, "page"),
+        "fast": ((fast, fast, 0.0), enough, "fast"),
         "not fast": ((fast, FAST_BURN - _NEAR, 0.0), enough, ""),
         "fast, of few": ((fast, fast, 0.0), enough - 1, ""),
-        "slow": ((0.0, slow, slow), enough, "ticket"),
+        "slow": ((0.0, slow, slow), enough, "slow"),
         "not slow": ((0.0, slow, SLOW_BURN - _NEAR), enough, ""),
     }
     for name, (burns, number, fires) in named.items():
@@ -56,7 +58,7 @@ def _tried(each: Burning) -> Iterator[tuple[str, Mapping[str, float], int, str]]
         if len(by_window) == len(burns):
             yield name, by_window, number, fires
     all_windows = (each.short, each.middle, each.long)
-    yield "all", dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, "page ticket"
+    yield "all", dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, "fast slow"
 
 
 def _lines(labels: Mapping[str, str], share: float, number: int, each: Burning) -> Iterator[Line]:

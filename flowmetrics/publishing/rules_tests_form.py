@@ -34,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """An alert that fires at a moment, with the labels that it has besides those of its rule.
+    """An alert that fires at a moment, with the labels of what its rule found; those of the rule replace them.
 
     Where its value is given, what it says is tried too; then it must be given for all that fire under its name.
     """
@@ -43,6 +43,11 @@ class Firing:
     labels: Labels
     value: float | None = None
 
+    @property
+    def shown(self) -> Labels:
+        """All its labels."""
+        return {**self.labels, **self.rule.labels}
+
     def plain(self) -> dict[str, Any]:
         """Its labels and what it says, filled in."""
         words = {"$value": f"{self.value:g}", **{f"$labels.{name}": text for name, text in self.labels.items()}}
@@ -50,7 +55,7 @@ class Firing:
             name: re.sub(r"{{ (\S+) }}", lambda found: words[found[1]], text)
             for name, text in self.rule.annotations.items()
         }
-        return {"exp_labels": {**self.rule.labels, **self.labels}, "exp_annotations": said}
+        return {"exp_labels": self.shown, "exp_annotations": said}
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +171,7 @@ def _shown(firing: Iterable[Firing]) -> list[str]:
     return sorted(
         series(
             "ALERTS",
-            dict(sorted({"alertname": f.rule.alert, "alertstate": "firing", **f.rule.labels, **f.labels}.items())),
+            dict(sorted({"alertname": f.rule.alert, "alertstate": "firing", **f.shown}.items())),
         )
         for f in firing
     )

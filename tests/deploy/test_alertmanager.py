@@ -19,6 +19,9 @@ import yaml
 from engine import free_port, until
 from parts import DEPLOY, fails, files, passes, tool
 
+from flowmetrics.publishing.rules import alerts as alerts_of
+from flowmetrics.settings import read_settings
+
 pytestmark = pytest.mark.long
 
 CONFIG: Final = DEPLOY / "alertmanager" / "alertmanager.yaml"
@@ -32,6 +35,13 @@ ENGINE: Final = {**PAGE, "alert_class": "engine"}
 def kpi(name: str, kpi: str, stream: str = "checkout", base: Mapping[str, str] = PAGE, **more: str) -> Labels:
     """An alert of a KPI."""
     return {"alertname": name, "kpi": kpi, "value_stream": stream, **base, **more}
+
+
+def burn(severity: str, stream: str = "checkout") -> Labels:
+    """A budget of flow time that burns: the labels of its rule, over those of the series that it reads."""
+    told = alerts_of(read_settings("expectations: {flow_time: {within: 5d, share: 85%}}", "flowmetrics.yaml"))
+    [rule] = [each for each in told if "Burn" in each.alert and each.kpi and each.labels["severity"] == severity]
+    return {**kpi(rule.alert, rule.kpi, stream), **rule.labels}
 
 
 def engine(name: str, base: Mapping[str, str] = ENGINE, **more: str) -> Labels:
@@ -202,7 +212,7 @@ def test_one_slump_is_one_notification_for_each_kpi_and_value_stream(alertmanage
     alertmanager.fire(
         kpi("FlowTimeDrift", "flow_time", window="7d"),
         kpi("FlowTimeDrift", "flow_time", window="30d"),
-        kpi("FlowTimeBudgetBurn", "flow_time"),
+        burn("page"),
         kpi("FlowTimeDrift", "flow_time", "search"),
         kpi("ActiveUsersDrift", "active_users"),
         engine("FlowmetricsSourceStale", source="jira"),
@@ -266,8 +276,8 @@ def test_a_silent_source_mutes_what_comes_from_it_and_nothing_else(alertmanager:
 def test_whoever_was_paged_gets_no_ticket_for_the_same(alertmanager: Alertmanager) -> None:
     alertmanager.fire(
         kpi("FlowTimeDrift", "flow_time"),
-        kpi("FlowTimeBudgetBurn", "flow_time", base=TICKET),
-        kpi("FlowTimeBudgetBurn", "flow_time", "search", base=TICKET),
+        burn("ticket"),
+        burn("ticket", "search"),
         kpi("NpsScoreDrop", "nps", base=TICKET),
         engine("FlowmetricsSeriesBudget", severity="ticket"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ import yaml
 from scraping import tool
 
 from benchmarks.mutate_rules import Judge, Mutant, excuse, mutants
-from flowmetrics.publishing.rules import TESTS, documents
+from flowmetrics.kpis.flow import FLOW_KPIS
+from flowmetrics.publishing.rules import RULES, TESTS, documents
+from flowmetrics.publishing.runbooks import RUNBOOKS
 from flowmetrics.settings import read_settings
 
 OTHERS = """
@@ -25,8 +28,16 @@ alerts:
   rules:
     flow_time: {minimum: 35%, samples: 77, for: 45m, keep_firing_for: 90m}
     active_users: {samples: 100, for: 1d}
+    flow_time_met: {severity: ticket, owner: me, for: 1d, samples: 40}
+    requests_open: {better: higher}
     csat: {minimum: 5 points}
 """
+
+EXPECTING = """
+kpis: [flow_time, flow_time_met]
+expectations: {flow_time: {within: 5d, share: 85%}}
+"""
+"""A budget over the usual windows, each of which is another."""
 
 
 def written(folder: Path, configuration: str) -> Path:
@@ -50,6 +61,59 @@ def test_other_windows_percentiles_floors_and_surveys_keep_their_tests(tmp_path:
     assert judged("check", "rules", *folder.glob("deploy/prometheus/rules/*.yaml")) == ""
     for name in ("recording", "kpis"):
         assert judged("test", "rules", folder / TESTS / f"flowmetrics-{name}.yaml") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "tried"),
+    [
+        ("recording", ("fast", "not fast", "fast, of few", "slow", "not slow")),
+        ("kpis", ("fast vanished over 1d", "fast vanished over 7d", "slow vanished over 30d")),
+    ],
+)
+def test_a_budget_burns_by_each_of_the_usual_windows(name: str, tried: tuple[str, ...], tmp_path: Path) -> None:
+    tool("promtool")
+    path = written(tmp_path, EXPECTING) / TESTS / f"flowmetrics-{name}.yaml"
+    assert all(f'value_stream="{each}"' in path.read_text() for each in tried)
+    assert judged("test", "rules", path) == ""
+
+
+def test_a_kpi_that_is_added_has_rules_tests_and_a_runbook_without_an_edit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool("promtool")
+    new = replace(FLOW_KPIS[0], name="brand_new", labels=("region", *FLOW_KPIS[0].labels))
+    monkeypatch.setattr("flowmetrics.kpis.FLOW_KPIS", (*FLOW_KPIS, new))
+    folder = written(tmp_path, "kpis: [brand_new]")
+    assert "(region {{ $labels.region }})" in (folder / RULES / "flowmetrics-kpis.yaml").read_text()
+    assert (folder / RUNBOOKS / "BrandNewDrift.md").exists()
+    for name in ("recording", "kpis"):
+        path = folder / TESTS / f"flowmetrics-{name}.yaml"
+        assert 'alertname="BrandNewDrift"' in path.read_text()
+        assert judged("test", "rules", path) == ""
+
+
+def test_an_alert_says_which_series_it_is_and_quotes_the_baseline_of_that_one(tmp_path: Path) -> None:
+    tool("promtool")
+    path = written(tmp_path, "kpis: [flow_load]") / TESTS / "flowmetrics-kpis.yaml"
+    weeks = {("waiting", "eu"): 10, ("waiting", "us"): 20, ("active", "eu"): 30}
+    series = {
+        f'flowmetrics:kpi:{name}{{kpi="flow_load",value_stream="shop",state="{state}",cluster="{cluster}"}}': value
+        for (state, cluster), baseline in weeks.items()
+        for name, value in (("trusted", 77), ("band_high", 66), ("baseline", baseline))
+    }
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": f"{value}x300"} for name, value in series.items()],
+        "alert_rule_test": [{"alertname": "FlowLoadDrift", "eval_time": "4h", "exp_alerts": []}],
+    }
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), "evaluation_interval": "1m", "tests": [case]}))
+    told = judged("test", "rules", path)
+    for (state, cluster), baseline in weeks.items():
+        [alert] = [
+            each for each in told.split("Labels:") if f'cluster="{cluster}"' in each and f'state="{state}"' in each
+        ]
+        assert f"flow_load of shop (state {state}) is 77, higher than in former weeks" in alert
+        assert f"At the same time of former weeks it was {baseline}." in alert
 
 
 def test_what_an_alert_says_can_be_filled_in(tmp_path: Path) -> None:

@@ -28,16 +28,23 @@ def make(tmp_path: Path, broker: Broker) -> Iterator[Make]:
         yield one
 
 
+@pytest.fixture
 def old(prefix: str) -> str:
+    """The settings before the change."""
     return f"topics: {{prefix: {prefix}, partitions: 3}}\nwindows: [1d, 7d]\n"
 
 
+@pytest.fixture
 def new(prefix: str) -> str:
+    """The settings after it."""
+
     return f"topics: {{prefix: {prefix}, partitions: 3}}\nwindows: [1d, 7d, 14d]\n"
 
 
-def test_a_new_configuration_of_one_worker_is_built_by_all_and_shown_when_it_is_complete(make: Make) -> None:
-    first, second = make(old("change")).ready(), make(old("change")).ready()
+def test_a_new_configuration_of_one_worker_is_built_by_all_and_shown_when_it_is_complete(
+    make: Make, old: str, new: str
+) -> None:
+    first, second = make(old).ready(), make(old).ready()
     for start in range(0, COUNT, 2000):
         first.post(*(done(f"A-{n}") for n in range(start, start + 2000)))
     linked = [
@@ -52,7 +59,7 @@ def test_a_new_configuration_of_one_worker_is_built_by_all_and_shown_when_it_is_
 
     until(lambda: shown("7d") == COUNT, "all is counted before the change", 60)
     second.stop()
-    second.configure(new("change"))
+    second.configure(new)
     second.start()
     first.post(*(done(f"B-{n}") for n in range(500)))
     until(lambda: shown("14d") == COUNT + 500, "the new window is complete", 90)
@@ -68,13 +75,15 @@ def test_a_new_configuration_of_one_worker_is_built_by_all_and_shown_when_it_is_
     assert "agree" in second.run("audit").well().err
 
 
-def test_old_numbers_are_current_until_the_new_ones_are_shown_and_a_kill_only_delays_them(make: Make) -> None:
-    worker = make(old("kept")).ready()
+def test_old_numbers_are_current_until_the_new_ones_are_shown_and_a_kill_only_delays_them(
+    make: Make, old: str, new: str
+) -> None:
+    worker = make(old).ready()
     for start in range(0, COUNT, 2000):
         worker.post(*(done(f"A-{n}") for n in range(start, start + 2000)))
     worker.shows(lambda page: page.velocity(window="7d"), COUNT, seconds=60)
     worker.kill()
-    worker.configure(new("kept"))
+    worker.configure(new)
     worker.start().ready()
     worker.kill()
     worker.start()
@@ -89,15 +98,15 @@ def test_old_numbers_are_current_until_the_new_ones_are_shown_and_a_kill_only_de
     assert "agree" in worker.run("audit").well().err
 
 
-def test_a_configuration_that_was_replaced_is_refused_until_it_is_adopted_again(make: Make) -> None:
-    worker = make(old("again")).ready()
+def test_a_configuration_that_was_replaced_is_refused_until_it_is_adopted_again(make: Make, old: str, new: str) -> None:
+    worker = make(old).ready()
     worker.post(done("A-1"))
     worker.shows(lambda page: page.velocity(), 1)
     worker.stop()
-    worker.configure(new("again"))
+    worker.configure(new)
     worker.start()
     worker.shows(lambda page: page("engine_epoch"), 2.0, seconds=60)
-    other = make(old("again"))
+    other = make(old)
     other.spawn()
     assert other.ended(30) == 1
     assert "was replaced by a later one" in other.said
@@ -108,10 +117,10 @@ def test_a_configuration_that_was_replaced_is_refused_until_it_is_adopted_again(
     worker.stop()
 
 
-def test_a_configuration_that_shapes_what_is_stored_is_refused(make: Make) -> None:
-    worker = make(old("shape")).ready()
+def test_a_configuration_that_shapes_what_is_stored_is_refused(make: Make, prefix: str, old: str) -> None:
+    worker = make(old).ready()
     worker.stop()
-    worker.configure(old("shape") + "horizon: 500d\n")
+    worker.configure(old + "horizon: 500d\n")
     worker.spawn()
     assert worker.ended(30) == 1
-    assert "the topics shape.* were written under a horizon, grain or survey scale that differs" in worker.said
+    assert f"the topics {prefix}.* were written under a horizon, grain or survey scale that differs" in worker.said

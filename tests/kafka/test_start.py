@@ -12,19 +12,25 @@ import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from broker import Broker, free_port
-from engine import done, until
+from engine import Metrics, done, lines, until
 from fleet import Worker
 
+from agents.kafka.tracking import ARRIVED
+from agents.published import clock_us
+from flowmetrics.instants import SECOND_US
+
 Make = Callable[..., Worker]
+YEAR_SECONDS = 365 * 86400
 
 
 @pytest.fixture
-def make(tmp_path: Path, broker: Broker) -> Iterator[Make]:
-    """Workers in directories of their own, not started; `address` is that of the broker unless said."""
+def make(tmp_path: Path, broker: Broker, prefix: str) -> Iterator[Make]:
+    """Workers of one engine in directories of their own, not started; `address` is that of the broker unless said."""
     with ExitStack() as held:
         made: list[Worker] = []
 
-        def one(settings: str, address: str = broker.address) -> Worker:
+        def one(partitions: int = 2, address: str = broker.address) -> Worker:
+            settings = f"topics: {{prefix: {prefix}, partitions: {partitions}}}\n"
             made.append(Worker(tmp_path / f"worker-{len(made)}", address, settings))
             return held.enter_context(made[-1])
 
@@ -36,7 +42,7 @@ def reason(worker: Worker) -> str:
 
 
 def test_what_is_posted_is_counted_once_also_after_a_kill_and_over_a_lost_store(make: Make) -> None:
-    worker = make("topics: {prefix: once, partitions: 2}\n").ready()
+    worker = make().ready()
     events = [done(f"A-{n}") for n in range(500)]
     worker.post(*events)
     worker.post(*events)
@@ -52,7 +58,7 @@ def test_what_is_posted_is_counted_once_also_after_a_kill_and_over_a_lost_store(
 
 def test_a_broker_that_is_away_is_waited_for_and_named(make: Make) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
-    worker = make("topics: {prefix: away}\n", nowhere)
+    worker = make(address=nowhere)
     worker.start()
     until(lambda: nowhere in reason(worker), "the reason names the broker")
     assert worker.get("/readyz").status == 503
@@ -61,32 +67,86 @@ def test_a_broker_that_is_away_is_waited_for_and_named(make: Make) -> None:
 
 
 def test_topics_with_other_partitions_are_refused(make: Make) -> None:
-    first = make("topics: {prefix: split, partitions: 2}\n").ready()
+    first = make(2).ready()
     first.stop()
-    second = make("topics: {prefix: split, partitions: 3}\n")
+    second = make(3)
     second.spawn()
     assert second.ended() == 1
     assert "has 2 partitions and topics.partitions says 3; say topics: {partitions: 2}" in second.said
 
 
-def test_what_producers_write_badly_goes_to_the_rejected_topic_and_stalls_nothing(make: Make) -> None:
-    worker = make("topics: {prefix: poison, partitions: 2}\n").ready()
-    asyncio.run(write(worker.broker, "poison.events", [b"not json", b"", b"\xff" * 300_000, orjson.dumps(done("A-1"))]))
+def test_what_producers_write_badly_goes_to_the_rejected_topic_and_stalls_nothing(make: Make, prefix: str) -> None:
+    worker = make().ready()
+    bodies = [b"not json", b"", b"\xff" * 300_000, orjson.dumps(done("A-1"))]
+    asyncio.run(write(worker.broker, prefix, [(body, []) for body in bodies]))
     page = worker.shows(lambda page: page.velocity(), 1)
     assert page("events_rejected_total", reason="not_json") == 2
     assert page("events_rejected_total", reason="too_large") == 1
-    kept = asyncio.run(read(worker.broker, "poison.rejected", 3))
-    assert sorted(dict(record.headers)["reason"] for record in kept) == [b"not_json", b"not_json", b"too_large"]
+    assert reasons(worker, prefix, 3) == [b"not_json", b"not_json", b"too_large"]
     worker.stop()
 
 
-async def write(broker: str, topic: str, bodies: list[bytes]) -> None:
-    """Write records as a producer of somebody else would: without keys."""
-    producer = AIOKafkaProducer(bootstrap_servers=broker)
+def test_an_arrival_that_a_producer_makes_up_stalls_nothing_and_is_not_believed(make: Make, prefix: str) -> None:
+    worker = make().ready()
+    made_up = [b"abc", None, b"", b"-5", b"1.5", b"\xff\xfe", b"9" * 18, b"9" * 5000]
+    told: Delivered = [(orjson.dumps(done(f"A-{n}")), [(ARRIVED, value)]) for n, value in enumerate(made_up)]
+    in_20_years, at_no_time = orjson.dumps(done("B-1", ago=-20 * YEAR_SECONDS)), orjson.dumps(done("B-2"))
+    told.append((in_20_years, [(ARRIVED, b"%d" % (clock_us() + 20 * YEAR_SECONDS * SECOND_US))]))
+    told.append((at_no_time, [(ARRIVED, b"0")]))  # an early one is believed, and only harms the event itself
+    moved = orjson.dumps(done("A-8", ago=7200))
+    told.append((moved, [(ARRIVED, b"%d" % (clock_us() - 7000 * SECOND_US))]))
+    asyncio.run(write(worker.broker, prefix, told))
+    page = worker.shows(lambda page: page.velocity(), len(made_up) + 1)
+    assert page("events_rejected_total", reason="too_far_ahead") == 2
+    assert reasons(worker, prefix, 2) == [b"too_far_ahead"] * 2
+    assert "begins again" not in worker.said
+    worker.stop()
+
+
+@pytest.mark.parametrize("how", ["gzip", "snappy", "lz4", "zstd"])
+def test_producers_may_compress_what_they_write(make: Make, prefix: str, how: str) -> None:
+    worker = make().ready()
+    asyncio.run(write(worker.broker, prefix, [(orjson.dumps(done("A-1")), [])], compression_type=how))
+    worker.shows(lambda page: page.velocity(), 1)
+    worker.stop()
+
+
+def test_what_is_refused_over_http_is_counted_with_the_rest_and_never_falls(make: Make, prefix: str) -> None:
+    worker = make().ready()
+
+    def refused(page: Metrics) -> tuple[float | None, float | None]:
+        return tuple(page("events_rejected_total", reason=reason) for reason in ("not_json", "bad_time"))  # type: ignore[return-value]
+
+    asyncio.run(write(worker.broker, prefix, [(b"not json", [])]))
+    bad_time = done("A-1") | {"time": "noon"}
+    answer = worker.send(b"no json either\n" + lines([bad_time, bad_time, done("A-2")]), "application/x-ndjson")
+    assert (answer.status, answer.json["accepted"]) == (202, 1)
+    worker.shows(refused, (2, 2))
+    worker.kill()
+    worker.start().ready()
+    assert refused(worker.metrics()) == (2, 2)
+    assert worker.send(b"still no json\n", "application/x-ndjson").status == 400
+    worker.shows(refused, (3, 2))
+    assert reasons(worker, prefix, 5) == [*[b"bad_time"] * 2, *[b"not_json"] * 3]
+    worker.stop()
+
+
+Delivered = list[tuple[bytes, list[tuple[str, bytes | None]]]]
+
+
+async def write(broker: str, prefix: str, events: Delivered, **settings: Any) -> None:
+    """Write events with headers as a producer of somebody else would: without keys."""
+    producer = AIOKafkaProducer(bootstrap_servers=broker, **settings)
     await producer.start()
-    for body in bodies:
-        await producer.send_and_wait(topic, body, partition=0)
+    for body, headers in events:
+        await producer.send_and_wait(f"{prefix}.events", body, partition=0, headers=headers)
     await producer.stop()
+
+
+def reasons(worker: Worker, prefix: str, most: int) -> list[bytes]:
+    """Why the first events were refused that are kept."""
+    kept = asyncio.run(read(worker.broker, f"{prefix}.rejected", most))
+    return sorted(dict(record.headers)["reason"] for record in kept)
 
 
 async def read(broker: str, topic: str, most: int) -> list[Any]:

@@ -124,6 +124,17 @@ def test_an_alert_that_is_turned_off_has_no_line_and_no_headline() -> None:
     assert 'kpi="flow_time"' in asked(off["flowmetrics-value-stream"])
 
 
+def test_a_share_that_was_promised_is_shown_without_its_alert_too() -> None:
+    off = made_for(replace(PROMISED, rules={"flow_time_met": RuleOverride(severity="off")}))
+    assert "flow_time_met" in asked(off["flowmetrics-value-stream"])
+
+
+def test_the_line_of_an_alert_lies_where_an_operator_says_that_it_is_worse() -> None:
+    turned = made_for(Configuration(rules={"flow_time": RuleOverride(better="higher")}))
+    assert 'band_low{kpi="flow_time"' in asked(turned["flowmetrics-value-stream"])
+    assert 'band_high{kpi="flow_time"' not in asked(turned["flowmetrics-value-stream"])
+
+
 def test_a_panel_of_an_alert_leads_to_its_runbook(made: Made) -> None:
     (plain,) = (p for p in panels(made["flowmetrics-manager"]) if p["title"] == "Flow time")
     assert plain["description"].endswith("Runbook: `docs/runbooks/FlowTimeDrift.md`.")

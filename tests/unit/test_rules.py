@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.kpi import BurnAlert, DriftAlert
+from flowmetrics.kpi import Better, BurnAlert, DriftAlert
 from flowmetrics.kpis import catalogue, selected
+from flowmetrics.kpis.flow import FLOW_KPIS
 from flowmetrics.publishing.rules import RULES, TESTS, alerts, documents, levels
 from flowmetrics.publishing.rules_form import Alert, Recording
 from flowmetrics.publishing.runbooks import RUNBOOKS
@@ -87,6 +89,11 @@ def test_a_level_reads_only_what_levels_before_it_record() -> None:
         known |= {rule.record for rule in group.rules}
 
 
+def test_a_kpi_of_which_neither_way_is_worse_can_have_no_drift_alert() -> None:
+    with pytest.raises(AssertionError, match="flow_time: an alert says which way is worse"):
+        replace(FLOW_KPIS[0], better=Better.NEITHER)
+
+
 def test_a_survey_of_ones_own_has_rules_tests_and_a_runbook() -> None:
     files = under("surveys: {effort: {scale: [1, 7], better: low}}")
     [alert] = rules_of(files, "EffortScoreDrop")
@@ -123,6 +130,54 @@ def test_an_operator_may_say_otherwise() -> None:
     assert margins["csat", "minimum"] == '0 * flowmetrics:kpi:baseline{kpi="csat"} + 0.05', "percentage points"
     assert not rules_of(files, "NpsScoreDrop")
     assert f"{RUNBOOKS}/NpsScoreDrop.md" not in files
+
+
+def burning_as(said: str) -> Mapping[str, str]:
+    """The files where an operator says something of the budget of flow time."""
+    return under(
+        f"expectations: {{flow_time: {{within: 5d, share: 85%}}}}\nalerts: {{rules: {{flow_time_met: {said}}}}}"
+    )
+
+
+def test_an_operator_may_say_otherwise_of_a_budget_that_burns() -> None:
+    files = burning_as("{severity: ticket, owner: checkout, for: 9h, samples: 77}")
+    fast, slow = rules_of(files, "FlowTimeBudgetBurn")
+    for rule in (fast, slow):
+        assert (rule["for"], rule["keep_firing_for"]) == ("9h", "9h")
+        assert (rule["labels"]["severity"], rule["labels"]["owner"]) == ("ticket", "checkout")
+    assert fast["labels"] != slow["labels"], "or they would be one alert"
+    trusted = {rule["labels"]["kpi"]: rule["expr"] for rule in rules_of(files, "flowmetrics:kpi:trusted")}
+    assert re.search(r"flowmetrics_kpi_samples\{[^}]*} >= 77", trusted["flow_time_met"])
+
+
+@pytest.mark.parametrize(
+    ("said", "reached"),
+    [("{owner: me}", ["page", "ticket"]), ("{severity: page}", ["page", "ticket"]), ("{severity: info}", ["info"] * 2)],
+)
+def test_a_severity_is_the_most_that_a_budget_that_burns_is(said: str, reached: list[str]) -> None:
+    assert [rule["labels"]["severity"] for rule in rules_of(burning_as(said), "FlowTimeBudgetBurn")] == reached
+
+
+def test_a_budget_may_burn_without_an_alert() -> None:
+    files = burning_as("{severity: off}")
+    assert not rules_of(files, "FlowTimeBudgetBurn")
+    assert f"{RUNBOOKS}/FlowTimeBudgetBurn.md" not in files
+
+
+def test_drift_and_burn_of_a_kpi_carry_the_same_kpi_so_that_one_slump_is_one_notification() -> None:
+    """Alertmanager groups and inhibits by `kpi`; a drift has it from what its rule reads."""
+    drift, *_ = rules_of(DOCUMENTS, "FlowTimeDrift")
+    assert 'kpi="flow_time"' in drift["expr"]
+    assert {rule["labels"]["kpi"] for rule in rules_of(DOCUMENTS, "FlowTimeBudgetBurn")} == {"flow_time"}
+
+
+def test_an_operator_may_say_which_way_is_better() -> None:
+    said = "alerts: {rules: {flow_velocity: {better: lower}}}"
+    [alert] = rules_of(under(said), "FlowVelocityDrift")
+    assert "> last_over_time(flowmetrics:kpi:band_high" in alert["expr"]
+    assert "higher than" in alert["annotations"]["summary"]
+    kpis = {kpi.name: kpi for kpi in selected(read_settings(said, "f.yaml"))}
+    assert kpis["flow_velocity"].better is Better.LOWER
 
 
 def test_what_an_operator_says_is_what_the_page_goes_by() -> None:

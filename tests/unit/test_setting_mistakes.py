@@ -83,6 +83,23 @@ def mistakes(text: str) -> list[str]:
             "alerts: {rules: {flow_load: {minimum: 3 points}}}",
             '1: alerts.rules.flow_load.minimum must be a percentage such as 30%, not "3 points".',
         ),
+        (
+            "alerts: {rules: {flow_time_met: {owner: me}}}",
+            "1: alerts.rules.flow_time_met needs what is expected; add expectations.flow_time.",
+        ),
+        (
+            "alerts: {rules: {flow_time_met: {minimum: 8%}}}\nexpectations: {flow_time: {within: 5d, share: 85%}}",
+            "1: alerts.rules.flow_time_met.minimum says nothing of a budget that burns; "
+            "expectations.flow_time.share says what is promised.",
+        ),
+        (
+            "alerts: {rules: {flow_time_met: {better: lower}}}\nexpectations: {flow_time: {within: 5d, share: 85%}}",
+            "1: alerts.rules.flow_time_met.better says nothing of a budget that burns; .*",
+        ),
+        (
+            "alerts: {rules: {nps: {better: high}}}",
+            '1: alerts.rules.nps.better takes higher, lower, not "high". Did you mean "higher"?',
+        ),
         ("alerts: {rules: {nps: {severity: pager}}}", '1: .* takes page, .*, not "pager". Did you mean "page"?'),
         ("expectations: {flow_tim: {}}", '1: .* takes flow_time, .*, not "flow_tim". Did you mean "flow_time"?'),
         (

@@ -162,7 +162,7 @@ class Counted:
 
 def arrived_at(entry: Entry) -> int:
     """When an event arrived first."""
-    return int(dict(entry.headers).get(tracking.ARRIVED, entry.timestamp * 1000))
+    return tracking.arrived_at(entry)
 
 
 def position_of(entry: Entry, topics: Topics) -> tracking.Position | None:

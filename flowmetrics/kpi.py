@@ -138,7 +138,7 @@ class BurnAlert:
     """Tell somebody when the budget of a service level expectation is spent too fast, over a long and a short window.
 
     The KPI is the share that meets the expectation of the KPI `of`; see `Configuration.expectations`. Spent fast it is
-    a page, spent slowly a ticket, and neither is more than `severity`. Both must last for `hold`.
+    a page, spent slowly a ticket, and neither is more than `severity`. Both must last for `hold`, and be over for `keep`.
     """
 
     of: str
@@ -146,6 +146,7 @@ class BurnAlert:
     steps: tuple[str, ...] = ()
     severity: Severity = Severity.PAGE
     hold: str = "2h"
+    keep: str = "2h"
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,7 @@ def _burns(each: Burning, configuration: Configuration) -> Iterator[Alert]:
             each.name,
             "\nand ignoring (window) ".join(burns),
             each.declared.hold,
-            each.declared.hold,
+            each.declared.keep,
             {**_labels(reached, each.owner), "kpi": each.declared.of, "burn": f"{factor}x over {long}"},
             {
                 "summary": f"The budget of {each.declared.of} of {_stream(each.kpi, each.cells)} burns "

@@ -140,10 +140,10 @@ def burning_as(said: str) -> Mapping[str, str]:
 
 
 def test_an_operator_may_say_otherwise_of_a_budget_that_burns() -> None:
-    files = burning_as("{severity: ticket, owner: checkout, for: 9h, samples: 77}")
+    files = burning_as("{severity: ticket, owner: checkout, for: 9h, keep_firing_for: 5h, samples: 77}")
     fast, slow = rules_of(files, "FlowTimeBudgetBurn")
     for rule in (fast, slow):
-        assert (rule["for"], rule["keep_firing_for"]) == ("9h", "9h")
+        assert (rule["for"], rule["keep_firing_for"]) == ("9h", "5h")
         assert (rule["labels"]["severity"], rule["labels"]["owner"]) == ("ticket", "checkout")
     assert fast["labels"] != slow["labels"], "or they would be one alert"
     trusted = {rule["labels"]["kpi"]: rule["expr"] for rule in rules_of(files, "flowmetrics:kpi:trusted")}

@@ -264,7 +264,7 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             "FlowmetricsWorkerDown",
             Severity.TICKET,
             "15m",
-            "up == 0\nand on (instance, job) last_over_time(flowmetrics_build_info[1d])",
+            "up == 0\nand on (instance, job) present_over_time(flowmetrics_build_info[1d])",
             "The worker {{ $labels.instance }} cannot be scraped",
             "a target that showed a worker within the last day cannot be scraped, while others may have taken over",
             "Look whether its process runs: what it counted is counted by the other workers, more slowly.",
@@ -278,8 +278,8 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             Severity.PAGE,
             "5m",
             f"absent_over_time(flowmetrics_build_info[{DIP}])\n"
-            f"or max_over_time(flowmetrics:engine:workers[6d] offset 1d)\n"
-            f"unless max_over_time(flowmetrics:engine:workers[{DIP}])",
+            f"or present_over_time(flowmetrics:engine:workers[6d] offset 1d)\n"
+            f"unless present_over_time(flowmetrics:engine:workers[{DIP}])",
             "No engine is scraped, so no KPI is known",
             "Prometheus has seen no engine for ten minutes, or not one of several that it saw a day to a week ago",
             "Look whether the process runs and whether Prometheus reaches it: its page Status, Targets.",

@@ -77,6 +77,14 @@ def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
             'alert_class="engine"',
             {"4m": [watchdog], "8m": [watchdog, nobody]},
         ),
+        Case(
+            "nobody is scraped any more",
+            MINUTES.every,
+            "24m",
+            [_raw("build_info", Stretch("0s", 1.0), Stretch("8m", None), version="1")],
+            'alert_class="engine"',
+            {"20m": [watchdog], "24m": [watchdog, nobody]},
+        ),
     )
 
 
@@ -282,10 +290,12 @@ def _restarting(rules: Rules) -> Iterator[_Tried]:
             _raw("build_info", Stretch("0s", 1.0), Stretch(seen_until, None), worker=worker, version="1"),
             Line("up", dict.fromkeys(WORKER, worker), _during(0.0, usual=1.0)),
         ]
-        labels = dict.fromkeys(WORKER, worker) if fires else {}
-        yield _Tried(f"down, {cluster}", lines, down if fires else None, **labels)
-    other = Line("up", dict.fromkeys(WORKER, "a stranger"), _during(0.0, usual=1.0))
-    yield _Tried("another target is down", [*_ALIVE, other], None)
+        tried = _Tried(f"down, {cluster}", lines, down if fires else None)
+        tried.labels |= dict.fromkeys(WORKER, worker)
+        yield tried
+    stranger, gone = dict.fromkeys(WORKER, "stranger"), _during(0.0, usual=1.0)
+    others = [Line("up", {**stranger, label: "a"}, gone) for label in ("instance", "job")]
+    yield _Tried("other targets of the job and of the machine are down", [*_ALIVE, *others], None)
 
 
 def _begins() -> list[Line]:

@@ -251,7 +251,7 @@ def _absent(rules: Rules) -> Iterator[_Tried]:
     # what was there four minutes before is still seen, and what was seen counts for ten minutes
     yield _Tried("gone", [gone], rules["FlowmetricsAbsent"][0], later(begun, "12m"))
     for cluster, lines in (
-        ("gone on the day it came", [_raw("build_info", Stretch("23h", 1.0), Stretch(begun, None), version="1")]),
+        ("gone on the day it came", [_raw("build_info", Stretch("12h", 1.0), Stretch(begun, None), version="1")]),
         (
             "restarted",
             [_raw("build_info", alive, Stretch(begun, None), Stretch(later(begun, every), 1.0), version="1")],

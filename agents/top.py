@@ -25,7 +25,7 @@ MARKS: Final = {
 }
 """A mark and a word for each state; none is for what nobody is told of."""
 SORTS: Final = ("state", "KPI", "value stream", "change")
-COLUMNS: Final = ("state", "KPI", "value stream", "value", "usual", "change", "samples")
+COLUMNS: Final = ("state", "KPI", "value stream", "value", "95 %", "usual", "limit", "change", "samples")
 TIMEOUT_SECONDS: Final = 10.0
 
 
@@ -42,6 +42,10 @@ class Row:
     samples: int
     is_watched: bool
     next_step: str | None
+    bounds: tuple[float, float] | None = None
+    limit: float | None = None
+    """Where it would be suspect, on its bad side."""
+    is_bad_above: bool = True
 
     @property
     def name(self) -> str:
@@ -63,9 +67,12 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """The row in words, one for each of COLUMNS."""
         change = "" if self.change is None else f"{self.change:+.0%}".replace("-", "−")
+        bounds = "" if self.bounds is None else " to ".join(humanise(bound, self.unit) for bound in self.bounds)
+        limit = "" if self.limit is None else f"{'>' if self.is_bad_above else '<'} {humanise(self.limit, self.unit)}"
         usual = "" if self.usual is None else humanise(self.usual, self.unit)
         value = humanise(self.value, self.unit)
-        return (MARKS[self.state], self.name, self.value_stream, value, usual, change, f"{self.samples:,}")
+        samples = f"{self.samples:,}"
+        return (MARKS[self.state], self.name, self.value_stream, value, bounds, usual, limit, change, samples)
 
     def matches(self, words: str) -> bool:
         """Whether each of the words is somewhere in it, whatever its case."""
@@ -152,6 +159,9 @@ def _row(told: Mapping[str, Any], kpi: Mapping[str, Any]) -> Row:
         samples=told["samples"],
         is_watched=cells is not None and cells.items() <= labels.items(),
         next_step=kpi["next_step"],
+        bounds=None if told["lower"] is None or told["upper"] is None else (told["lower"], told["upper"]),
+        limit=told["band_low"] if told["band_high"] is None else told["band_high"],
+        is_bad_above=told["band_high"] is not None,
     )
 
 

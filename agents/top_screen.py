@@ -10,6 +10,7 @@ from textual import work
 from textual.app import App, ComposeResult
 from textual.binding import BindingType
 from textual.containers import VerticalScroll
+from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static
 
@@ -20,9 +21,11 @@ from flowmetrics.words import humanise
 
 REFRESH_SECONDS: Final = 2.0
 STYLES: Final = {"drifting": "bold red", "suspect": "yellow", "ok": "green", "stale": "magenta"}
-WIDTHS: Final = (10, 22, 13, 9, 9, 7, 8)
-"""Of COLUMNS: with a cell between them, eighty."""
-_RIGHT: Final = frozenset({3, 4, 5, 6})
+WIDTHS: Final = (10, 22, 13, 9, 20, 9, 11, 7, 8)
+"""Of COLUMNS, with a cell between them."""
+NARROW: Final = (0, 1, 2, 3, 5, 7, 8)
+"""The columns of a terminal in which not all have room: eighty cells are enough for them."""
+_RIGHT: Final = frozenset(range(3, len(COLUMNS)))
 
 
 class Down(ModalScreen[None]):
@@ -110,13 +113,11 @@ class Top(App[None]):
         self._shown: list[Row] = []
         self._said = "asking the engine …"
         self._sort, self._words, self._everything = SORTS[0], "", False
+        self._columns: tuple[int, ...] = ()
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", markup=False)
-        table: DataTable[Text] = DataTable(cursor_type="row", cell_padding=0, zebra_stripes=True)
-        for name, width in zip(COLUMNS, WIDTHS, strict=True):
-            table.add_column(name, width=width)
-        yield table
+        yield DataTable[Text](cursor_type="row", cell_padding=0, zebra_stripes=True)
         yield Static(id="advice", markup=False)
         yield Input(placeholder="words that a row must have; Enter closes", id="words", compact=True)
         yield Footer()
@@ -125,6 +126,18 @@ class Top(App[None]):
         self.query_one(DataTable).focus()
         self.set_interval(REFRESH_SECONDS, self.load)
         self.load()
+
+    def on_resize(self, event: Resize) -> None:
+        """As many columns as have room."""
+        columns = tuple(range(len(COLUMNS))) if event.size.width >= sum(WIDTHS) + 2 else NARROW
+        if columns == self._columns:
+            return
+        self._columns = columns
+        table = self.query_one(DataTable)
+        table.clear(columns=True)
+        for n in columns:
+            table.add_column(COLUMNS[n], width=WIDTHS[n])
+        self.draw()
 
     @work(thread=True, exclusive=True)
     def load(self) -> None:
@@ -152,7 +165,7 @@ class Top(App[None]):
         cursor, scrolled = table.cursor_row, table.scroll_y
         table.clear()
         for row in self._shown:
-            table.add_row(*(_cell(n, cell, row.state) for n, cell in enumerate(row.cells)))
+            table.add_row(*(_cell(n, row.cells[n], row.state) for n in self._columns))
         table.move_cursor(row=min(cursor, max(0, len(self._shown) - 1)), animate=False)
         table.scroll_to(y=scrolled, animate=False)
         self.advise()

@@ -73,6 +73,8 @@ def excuse(mutant: Mutant) -> str | None:
         return "it is joined with an operand that names the KPI"
     if mutant.name == "FlowmetricsBaselineMissing" and what.startswith(("last_over_time → max", "3 × 0.98")):
         return "series are counted, whatever their values; weeks are whole numbers"
+    if mutant.name == "FlowmetricsRestarting" and what.startswith("4 × 0.98"):
+        return "starts are whole numbers"
     if mutant.name.startswith("flowmetrics:kpi:baseline_spread ") and what.startswith("> → >="):
         return "where the deviation is the least spread, it is the same number that is taken instead"
     return None

@@ -135,6 +135,15 @@ def ready_family(ready: bool) -> Family:
     return gauge("engine_ready", "Whether what is shown is complete: 1 or 0.", (), {(): float(ready)})
 
 
+def process_families(ready: bool, started_us: int) -> list[Family]:
+    """What only a process that runs can say: whether it is ready, and when it began, by which restarts are counted."""
+    started: dict[tuple[str, ...], float] = {(): started_us / SECOND_US}
+    return [
+        ready_family(ready),
+        gauge("engine_start_time_seconds", "When this process of the engine began, as Unix time.", (), started),
+    ]
+
+
 def epoch_families(published: int | None, progress: float | None) -> list[Family]:
     """Which epoch is shown, and how much of the next one is built, where that is known."""
     values = {

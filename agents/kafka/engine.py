@@ -27,7 +27,7 @@ from agents.kafka.worker import Worker
 from agents.lock import DirectoryLock
 from agents.published import Published, clock_us
 from flowmetrics.configuration import Configuration
-from flowmetrics.engine_metrics import EngineCounters, epoch_families, ready_family
+from flowmetrics.engine_metrics import EngineCounters, epoch_families, process_families
 from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.families import Family
@@ -50,6 +50,7 @@ class KafkaEngine:
         self._connection = Connection(configuration)
         self._topics = topics_of(configuration)
         self._clock = clock
+        self._started_us = clock()
         self._folder = Path(configuration.kafka_store).resolve()
         self._page, self._bare = Page(), Page()
         self._tasks: list[asyncio.Task[None]] = []
@@ -216,7 +217,7 @@ class KafkaEngine:
         counters = [unit.state.counters for unit in units if isinstance(unit, TrackUnit | TallyUnit) and unit.recovered]
         waiting = sum(unit.lag for unit in units if unit.step == "track")
         return [
-            ready_family(ready),
+            *process_families(ready, self._started_us),
             *unit_families(units, worker.efforts, worker.stable_age_seconds),
             *EngineCounters.together(counters).families(waiting),
         ]

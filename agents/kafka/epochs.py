@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from agents.judging import read_pseudonyms
+from agents.kafka.changelog import Lost
 from agents.kafka.connection import Connection
 from agents.kafka.topics import Topics
 from flowmetrics import __version__
@@ -61,6 +62,12 @@ class Known(NamedTuple):
     def latest(self) -> Epoch:
         """The one that is shown in the end."""
         return self.epochs[max(self.epochs)]
+
+    def epoch(self, number: int) -> Epoch:
+        """One of them. Raises Lost where another worker brought it and it was not heard of here yet: begin again."""
+        if number not in self.epochs:
+            raise Lost(f"epoch {number} was not heard of here yet")
+        return self.epochs[number]
 
     def after(self, number: int) -> Epoch | None:
         """The next one, if there is any."""

@@ -118,7 +118,7 @@ class Tallying:
         self._shown = self.position.epoch
         """The published epoch, once that is committed."""
         following = epochs.after(self.position.epoch)
-        for epoch in (epochs.epochs[self.position.epoch], following):
+        for epoch in (epochs.epoch(self.position.epoch), following):
             if epoch is not None:
                 self._open(epoch)
 

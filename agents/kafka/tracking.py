@@ -162,7 +162,7 @@ class Tracking:
         self.histories = HotHistories(StoredHistories(store), hot_histories_max, self.position.epoch)
         self._sent = {key.decode(): _SENT(value) for key, value in store.beginning(LETTER)}
         self._partition = Partition(
-            epochs.epochs[self.position.epoch].configuration,
+            epochs.epoch(self.position.epoch).configuration,
             (number, topics.partitions),
             self.histories,
             SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(SERIES)),
@@ -171,7 +171,7 @@ class Tracking:
             self.counters,
         )
         if self.position.coming:
-            self._partition.build(epochs.epochs[self.position.coming].configuration, self.position.cursor)
+            self._partition.build(epochs.epoch(self.position.coming).configuration, self.position.cursor)
 
     # --- batches --------------------------------------------------------------------------------------------------
     async def open(self, events: Records, now: int) -> None:
@@ -285,7 +285,7 @@ class Tracking:
         """Enter the coming epoch where every partition of tally shows it, and begin with the next one, if any."""
         position = self.position
         if position.enter(self._topics.partitions):
-            self._partition.enter(epochs.epochs[position.epoch].configuration)
+            self._partition.enter(epochs.epoch(position.epoch).configuration)
             self.histories.enter(position.epoch)
         following = None if position.coming else epochs.after(position.epoch)
         if following is not None:

@@ -18,7 +18,7 @@ from agents.local.runner import TALLY_STORE_US, Runner
 from agents.lock import DirectoryLock
 from agents.published import Published, clock_us
 from flowmetrics.configuration import Configuration
-from flowmetrics.engine_metrics import ready_family
+from flowmetrics.engine_metrics import process_families
 from flowmetrics.errors import FlowmetricsError, OperationError
 from flowmetrics.exposition import Page
 from flowmetrics.instants import DAY_US, SECOND_US
@@ -51,6 +51,7 @@ class Engine:
     def __init__(self, configuration: Configuration, clock: Callable[[], int] = clock_us) -> None:
         self._configuration = configuration
         self._clock = clock
+        self._started_us = clock()
         self._held = contextlib.ExitStack()
         self._work = threading.Event()
         self._stopping = threading.Event()
@@ -167,8 +168,8 @@ class Engine:
         shown.reason = "" if shown.ready else f"catching up: {runner.waiting} events of the log are not counted yet"
         if not shown.ready:
             families = []  # unknown is not zero: nothing is shown before it is right
-        ready = ready_family(shown.ready)
-        shown.page = self._page.render([*families, *runner.engine_families(), ready])
+        process = process_families(shown.ready, self._started_us)
+        shown.page = self._page.render([*families, *runner.engine_families(), *process])
         shown.kpis = runner.read.kpis
         for listener in shown.listeners:
             listener(runner.now // SECOND_US, runner.read.latest if shown.ready else {})

@@ -16,7 +16,7 @@ works too) and answers `api/catalogue`, `api/history` and the event stream `api/
     work.js        the work of a value stream item by item: three pictures
     pictures.js    cumulative flow, scatter and ageing as SVG
     dom.js         elements in one call
-    chart.js       the chart: uPlot, held lines, axes in human units
+    chart.js       the chart: uPlot, held lines, what is usual, axes in human units
     units.js       numbers, durations and times as words
     vendor/        uPlot, unchanged
 """

@@ -148,7 +148,7 @@ export class Card {
     if (usual === null) return [];
     const {unit} = this.#kpi, edges = [bandLow !== null && `below ${humanise(bandLow, unit)}`, bandHigh !== null && `above ${humanise(bandHigh, unit)}`];
     const at = edges.filter(Boolean).join(" or ");
-    return [element("span", "usual", {title: `median of the same time in ${weeks} earlier weeks`}, ` usual ${humanise(usual, unit)}${at && `, suspect ${at}`}`)];
+    return [element("span", "usual", {title: `median of the same time in ${weeks} earlier weeks; the band reaches from there to where it is suspect`}, element("i", "band", {"aria-hidden": "true"}), `usual ${humanise(usual, unit)}${at && `, suspect ${at}`}`)];
   }
 
   #certainty(series) {

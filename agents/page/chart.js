@@ -9,6 +9,7 @@ const STROKES = ["", "", "", "", "dashed", "dashed", "dotted", "dotted"];  // co
 const DASHES = {"": [], dashed: [6, 3], dotted: [2, 3]};
 const LEAST_SPREAD = {ratio: 0.1, score: 10, seconds: 1};
 const LIMITS = {ratio: [0, 1]};
+const USUALS_MAX = 3;  // of more lines what is usual would not be told apart: then that of the first is drawn
 
 // Ink for a total, else Okabe–Ito in the order in which they are told apart best.
 const colourOf = (index, total) => `--line-${total ? index : index + 1}`;
@@ -83,7 +84,7 @@ export class Chart {
       padding: [8, 20, 0, 0],
       legend: {show: false},
       cursor: {sync: {key: "page", setSeries: false}, y: false, points: {show: false}, drag: {x: false, y: false, setScale: false}},
-      scales: {x: {time: true, range: () => this.#range}, y: {range: (_, low, high) => valueRange(low, high, this.#unit)}},
+      scales: {x: {time: true, range: () => this.#range}, y: {range: (_, low, high) => valueRange(...this.#withUsual(low, high), this.#unit)}},
       series: [{}, ...this.#lines.map((_, i) => ({
         stroke: colour(colourOf(i, this.#total)), width: this.#total && i === 0 ? 2.25 : 1.75,
         dash: DASHES[STROKES[i]], cap: "round", paths: heldLine, points: {show: false},
@@ -93,23 +94,48 @@ export class Chart {
         {...axis, size: AXIS_WIDTH, gap: 4, space: 34, incrs: tickSteps(this.#unit),
           values: (_, splits, __, ___, step) => splits.map(value => tick(value, this.#unit, step))},
       ],
-      hooks: {setCursor: [() => this.#point()], draw: [plot => this.#limit(plot, colour("--bad"))]},
+      hooks: {setCursor: [() => this.#point()], drawAxes: [plot => this.#drawUsual(plot, colour)]},
     };
   }
 
-  // Where the first line that has one would be suspect: a dotted line, where it lies within the picture.
-  #limit(plot, colour) {
-    const series = this.#lines.map(line => line.series).find(one => one.bandLow !== null || one.bandHigh !== null);
-    if (!series) return;
-    const {ctx, bbox: {left, top, width, height}} = plot, at = Math.round(plot.valToPos(series.bandHigh ?? series.bandLow, "y", true));
-    if (at < top || at > top + height) return;
+  #usuals() {
+    const all = this.#lines.map(({series: {usual, bandLow, bandHigh}}, i) => ({usual, limit: bandHigh ?? bandLow, ink: colourOf(i, this.#total)}));
+    const known = all.filter(({usual}) => usual !== null);
+    return known.length > USUALS_MAX ? known.slice(0, 1) : known;
+  }
+
+  // How far a value is from what is usual can only be seen where both are in the picture.
+  #withUsual(low, high) {
+    if (low === null || high === null) return [low, high];
+    const marks = this.#usuals().flatMap(({usual, limit}) => [usual, limit ?? usual]);
+    return [Math.min(low, ...marks), Math.max(high, ...marks)];
+  }
+
+  // Under each line what is usual now, a band from there to where it would be suspect, and that limit.
+  #drawUsual(plot, colour) {
+    const {ctx, bbox: {left, top, width, height}} = plot, y = value => Math.round(plot.valToPos(value, "y", true));
+    const across = (at, ink, dash) => {
+      at += devicePixelRatio % 2 / 2;  // on pixels, not between them
+      ctx.strokeStyle = ink;
+      ctx.setLineDash(dash.map(length => length * devicePixelRatio));
+      ctx.beginPath();
+      ctx.moveTo(left, at);
+      ctx.lineTo(left + width, at);
+      ctx.stroke();
+    };
     ctx.save();
-    Object.assign(ctx, {strokeStyle: colour, lineWidth: devicePixelRatio, globalAlpha: 0.8});
-    ctx.setLineDash([2 * devicePixelRatio, 4 * devicePixelRatio]);
     ctx.beginPath();
-    ctx.moveTo(left, at);
-    ctx.lineTo(left + width, at);
-    ctx.stroke();
+    ctx.rect(left, top, width, height);
+    ctx.clip();
+    ctx.lineWidth = devicePixelRatio;
+    for (const {usual, limit, ink} of this.#usuals()) {
+      const at = y(usual), end = y(limit ?? usual);
+      Object.assign(ctx, {fillStyle: colour(ink), globalAlpha: 0.12});
+      ctx.fillRect(left, Math.min(at, end), width, Math.abs(end - at));
+      ctx.globalAlpha = 0.8;
+      across(at, colour(ink), [2, 2]);
+      if (limit !== null) across(end, colour("--bad"), [6, 4]);
+    }
     ctx.restore();
   }
 

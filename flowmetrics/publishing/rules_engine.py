@@ -25,6 +25,8 @@ EXPECTED_MIN: Final = 20
 """So many events in each of the former weeks make none of them now a surprise: by chance it is one in 10⁸."""
 LATE_SECONDS: Final = 3600
 LAG_EVENTS_MIN: Final = 10
+RESTARTS_MIN: Final = 4
+"""A new version and a second try are fewer; what crashes again and again is more, however long it is held off."""
 
 DIP: Final = "10m"
 """For so long at most nobody shows a partition that moves."""
@@ -234,9 +236,9 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             "FlowmetricsNotReady",
             Severity.PAGE,
             "15m",
-            f"min {WITHOUT_WORKER} (flowmetrics_engine_ready) == 0",
+            f"min {WITHOUT_WORKER} (last_over_time(flowmetrics_engine_ready[{DIP}])) == 0",
             "The engine is not ready, so KPIs are absent",
-            "a worker reads its state, or does not catch up, for a quarter of an hour",
+            "a worker reads its state, or does not catch up, for a quarter of an hour, however few scrapes reach it",
             "Ask it why: `curl -s http://HOST:8080/readyz` says it in a sentence.",
             (
                 "`catching up`: wait while the number gets smaller; a first start on a long log takes minutes.",
@@ -245,18 +247,46 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             ),
         ),
         _Engine(
+            "FlowmetricsRestarting",
+            Severity.PAGE,
+            "5m",
+            f"max {WITHOUT_WORKER} (changes(flowmetrics_engine_start_time_seconds[90m])) >= {RESTARTS_MIN}",
+            "A worker of the engine began {{ $value }} times in the last 90 minutes",
+            f"a worker begins {RESTARTS_MIN} times or more in 90 minutes, though it may be ready in between",
+            "Read the last lines of its log before it begins: what ends it says why.",
+            (
+                "Where the log ends without a reason, look whether the system killed it: `dmesg` or the events of its "
+                "pod say `OOMKilled`.",
+                "Did it begin with a new version or configuration? Go back to the former one; nothing is lost.",
+            ),
+        ),
+        _Engine(
+            "FlowmetricsWorkerDown",
+            Severity.TICKET,
+            "15m",
+            "up == 0\nand on (instance, job) present_over_time(flowmetrics_build_info[1d])",
+            "The worker {{ $labels.instance }} cannot be scraped",
+            "a target that showed a worker within the last day cannot be scraped, while others may have taken over",
+            "Look whether its process runs: what it counted is counted by the other workers, more slowly.",
+            (
+                "Where the process runs, ask it from the machine of Prometheus: `curl -s http://HOST:8080/healthz`.",
+                "Where it is gone for good, take it out of the targets of Prometheus.",
+            ),
+        ),
+        _Engine(
             "FlowmetricsAbsent",
             Severity.PAGE,
             "5m",
             f"absent_over_time(flowmetrics_build_info[{DIP}])\n"
-            f"or max_over_time(flowmetrics:engine:workers[{DIP}] offset 1d)\n"
-            f"unless max_over_time(flowmetrics:engine:workers[{DIP}])",
+            f"or present_over_time(flowmetrics:engine:workers[6d] offset 1d)\n"
+            f"unless present_over_time(flowmetrics:engine:workers[{DIP}])",
             "No engine is scraped, so no KPI is known",
-            "Prometheus has seen no engine for ten minutes, or not one that it saw a day ago",
+            "Prometheus has seen no engine for ten minutes, or not one of several that it saw a day to a week ago",
             "Look whether the process runs and whether Prometheus reaches it: its page Status, Targets.",
             (
                 "`curl -s http://HOST:8080/healthz` from the machine of Prometheus.",
                 "Start it again; what producers send meanwhile is their queue, so watch FlowmetricsLateEvents.",
+                "Of several engines, where one is gone for good, silence the alert; a week later it is forgotten.",
             ),
         ),
         _Engine(

@@ -5,12 +5,13 @@ Each engine lives in a cluster of its own, whose name says what is tried; a clus
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS_MIN
-from flowmetrics.instants import duration_us
+from flowmetrics.instants import duration_text, duration_us
 from flowmetrics.publishing.rules_cells import own_labels
 from flowmetrics.publishing.rules_engine import (
     BURNS,
@@ -19,6 +20,7 @@ from flowmetrics.publishing.rules_engine import (
     LATE_SECONDS,
     REJECTS_BUDGET,
     REJECTS_MIN,
+    RESTARTS_MIN,
     burn_windows,
     engine_groups,
 )
@@ -60,7 +62,7 @@ WEEKS: Final = Timeline("40m", "24d", "26d")
 def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
     """What happens within minutes: around every limit, with counters that move, and with no engine at all."""
     rules = _rules(configuration)
-    tried = [*_lag(rules), *_rejects(rules), *_others(rules)]
+    tried = [*_lag(rules), *_rejects(rules), *_others(rules), *_absent(rules), *_restarting(rules), *_disturbed(rules)]
     watchdog = Firing(rules["FlowmetricsWatchdog"][0], {})
     nobody = Firing(rules["FlowmetricsAbsent"][0], {})
     return (
@@ -75,6 +77,14 @@ def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
             'alert_class="engine"',
             {"4m": [watchdog], "8m": [watchdog, nobody]},
         ),
+        Case(
+            "nobody is scraped any more",
+            MINUTES.every,
+            "24m",
+            [_raw("build_info", Stretch("0s", 1.0), Stretch("8m", None), version="1")],
+            'alert_class="engine"',
+            {"20m": [watchdog], "24m": [watchdog, nobody]},
+        ),
     )
 
 
@@ -86,13 +96,14 @@ def week_case(configuration: Configuration) -> Case:
         *_stale(rules),
         *_late(rules),
         *_baselines(rules, own_labels(configuration)),
+        *_long_gone(rules),
     ]
     return _case("every alert about the engine that looks back over weeks", WEEKS, rules, tried)
 
 
 class _Tried:
     """One engine: its lines, and the alert that fires while its condition holds from `since` until `back`, with the
-    value that is in its sentence, where that is tried too."""
+    value that is in its sentence, where that is tried too. By default that is from when the timeline says."""
 
     def __init__(
         self,
@@ -101,20 +112,21 @@ class _Tried:
         rule: Alert | None,
         since: str = "",
         value: float | None = None,
+        until: str = "",
         **labels: str,
     ) -> None:
         self.lines = [Line(line.metric, {**line.labels, "cluster": cluster}, line.stretches) for line in lines]
         self.rule = rule
         self.value = value
         self.labels = {**labels, "cluster": cluster}
-        self.since = since
+        self.since, self.until = since, until
 
     def span(self, timeline: Timeline) -> tuple[str, str]:
         """When it begins to fire, and when it is over; never where nothing fires."""
         if self.rule is None:
             return "0s", "0s"
         begin = later(self.since or timeline.begun, seen(self.rule.hold, timeline.every))
-        return begin, later(timeline.back, seen(self.rule.keep, timeline.every))
+        return begin, later(self.until or timeline.back, seen(self.rule.keep, timeline.every))
 
 
 def _case(name: str, timeline: Timeline, rules: Rules, tried: Sequence[_Tried]) -> Case:
@@ -210,8 +222,8 @@ def _rejects(rules: Rules) -> Iterator[_Tried]:
 
 
 def _others(rules: Rules) -> Iterator[_Tried]:
-    """One label set too many, a worker that is not ready, and an engine that is gone."""
-    begun, every, alive = MINUTES.begun, MINUTES.every, Stretch("0s", 1.0)
+    """One label set too many, and a worker that is not ready."""
+    begun, alive = MINUTES.begun, Stretch("0s", 1.0)
     yield _Tried("no overflow", [_recorded("engine:overflow_growth1h", *_during(0.0))], None)
     yield _Tried(
         "overflow", [_recorded("engine:overflow_growth1h", *_during(1.0))], rules["FlowmetricsSeriesBudget"][0]
@@ -223,11 +235,23 @@ def _others(rules: Rules) -> Iterator[_Tried]:
         [ready, _raw("engine_ready", *_during(0.0, usual=1.0), worker="b")],
         rules["FlowmetricsNotReady"][0],
     )
+    for missing, fires in ((2, True), (3, False)):  # the first is still seen, and what was seen counts for ten minutes
+        width = duration_us(MINUTES.every) * (missing + 1)
+        loops = [duration_text(us) for us in range(duration_us(begun), duration_us(MINUTES.back), width)]
+        shown = [each for loop in loops for each in (Stretch(loop, 0.0), Stretch(later(loop, MINUTES.every), None))]
+        loop = _raw("engine_ready", alive, *shown, Stretch(MINUTES.back, 1.0), worker="b")
+        rule = rules["FlowmetricsNotReady"][0] if fires else None
+        yield _Tried(f"not ready whenever it is seen, and {missing} scrapes fail", [ready, loop], rule)
+
+
+def _absent(rules: Rules) -> Iterator[_Tried]:
+    """An engine that is gone."""
+    begun, every, alive = MINUTES.begun, MINUTES.every, Stretch("0s", 1.0)
     gone = _raw("build_info", alive, Stretch(begun, None), Stretch(MINUTES.back, 1.0), version="1")
     # what was there four minutes before is still seen, and what was seen counts for ten minutes
     yield _Tried("gone", [gone], rules["FlowmetricsAbsent"][0], later(begun, "12m"))
     for cluster, lines in (
-        ("gone on the day it came", [_raw("build_info", Stretch("23h", 1.0), Stretch(begun, None), version="1")]),
+        ("gone on the day it came", [_raw("build_info", Stretch("12h", 1.0), Stretch(begun, None), version="1")]),
         (
             "restarted",
             [_raw("build_info", alive, Stretch(begun, None), Stretch(later(begun, every), 1.0), version="1")],
@@ -241,6 +265,141 @@ def _others(rules: Rules) -> Iterator[_Tried]:
         ),
     ):
         yield _Tried(cluster, lines, None)
+
+
+def _long_gone(rules: Rules) -> Iterator[_Tried]:
+    """One of several engines that is gone for days; after a week it is forgotten."""
+    for days, fires in ((4, True), (12, False)):
+        since = earlier(WEEKS.begun, f"{days}d")
+        gone = _raw("build_info", Stretch("0s", 1.0), Stretch(since, None), Stretch(WEEKS.back, 1.0), version="1")
+        yield _Tried(f"gone for {days} days", [gone], rules["FlowmetricsAbsent"][0] if fires else None, since)
+
+
+def _restarting(rules: Rules) -> Iterator[_Tried]:
+    """A worker that begins again and again, and one that cannot be scraped."""
+    begun, often = MINUTES.begun, float(RESTARTS_MIN)
+    rule, down = rules["FlowmetricsRestarting"][0], rules["FlowmetricsWorkerDown"][0]
+    yield _Tried("begins again and again", _begins(), rule, later(begun, "16m"))
+    seldom = [Stretch("0s", 100.0), Stretch(begun, 100.0, 1.0), Stretch(later(begun, "16m"), 100.0 + often - 1)]
+    workers = [_raw("engine_start_time_seconds", *seldom, worker=name) for name in "ab"]
+    yield _Tried("two workers that begin again", workers, None)
+    for cluster, seen_until, fires in (("seen today", "5h", True), ("seen a day ago", "40m", False)):
+        worker = cluster.replace(" ", "-")
+        lines = [
+            *_ALIVE,
+            _raw("build_info", Stretch("0s", 1.0), Stretch(seen_until, None), worker=worker, version="1"),
+            Line("up", dict.fromkeys(WORKER, worker), _during(0.0, usual=1.0)),
+        ]
+        tried = _Tried(f"down, {cluster}", lines, down if fires else None)
+        tried.labels |= dict.fromkeys(WORKER, worker)
+        yield tried
+    stranger, gone = dict.fromkeys(WORKER, "stranger"), _during(0.0, usual=1.0)
+    others = [Line("up", {**stranger, label: "a"}, gone) for label in ("instance", "job")]
+    yield _Tried("other targets of the job and of the machine are down", [*_ALIVE, *others], None)
+
+
+def _begins() -> list[Line]:
+    """A worker that begins before each scrape, until that is seldom enough when it is to be over."""
+    begun, last = duration_us(MINUTES.begun), earlier(MINUTES.back, "72m")
+    count = (duration_us(last) - begun) // duration_us(MINUTES.every)
+    told = [Stretch("0s", 100.0), Stretch(MINUTES.begun, 100.0, 1.0), Stretch(last, 100.0 + count - 1)]
+    return [*_ALIVE, _raw("engine_start_time_seconds", *told)]
+
+
+def _disturbed(rules: Rules) -> Iterator[_Tried]:
+    """What fires, through what must change nothing, from what workers show: while it waits, and while it fires."""
+    begun, back, every = MINUTES.begun, MINUTES.back, MINUTES.every
+    page, ticket = rules["FlowmetricsRejectsBurning"]
+    arriving = _raw("events_accepted_total", Stretch("0s", 0.0, 1000.0), source="any")
+    for name, lines, fires in (
+        (
+            "lag",
+            [*_ALIVE, _raw("consumer_lag_events", *_during(LAG_EVENTS_MIN + 1.0))],
+            [(rules["FlowmetricsLagNotDraining"][0], later(begun, "12m"), back)],
+        ),
+        (
+            "refused",
+            [*_ALIVE, arriving, _counted_until("events_rejected_total", 2000.0, earlier(back, "32m"), reason="any")],
+            [(page, begun, back), (ticket, begun, later(back, "88m"))],
+        ),
+        (
+            "overflow",
+            [*_ALIVE, _counted_until("label_overflow_total", 1.0, earlier(back, "60m"), metric="any")],
+            [(rules["FlowmetricsSeriesBudget"][0], begun, back)],
+        ),
+        (
+            "not ready",
+            [*_ALIVE, _raw("engine_ready", *_during(0.0, usual=1.0), worker="b")],
+            [(rules["FlowmetricsNotReady"][0], begun, back)],
+        ),
+        ("begins", _begins(), [(rules["FlowmetricsRestarting"][0], later(begun, "16m"), back)]),
+    ):
+        moments = [later(fires[0][1], every), later(begun, "80m")]
+        for what, through in _DISTURBANCES.items():
+            if (name, what) == ("begins", "renamed"):
+                continue  # a worker is known by its name
+            disturbed = lines
+            for moment in moments:
+                disturbed = [each for line in disturbed for each in through(line, moment)]
+            for number, (rule, since, until) in enumerate(fires):
+                yield _Tried(f"{name}, {what}", disturbed if number == 0 else [], rule, since, until=until)
+
+
+def _counted_until(metric: str, step: float, last: str, /, **labels: str) -> Line:
+    """A counter that grows from the begin until it did for the last time."""
+    grown = step * ((duration_us(last) - duration_us(MINUTES.begun)) // duration_us(MINUTES.every) + 1)
+    told = [Stretch("0s", 0.0), Stretch(MINUTES.begun, step, step), Stretch(later(last, MINUTES.every), grown)]
+    return _raw(metric, *told, **labels)
+
+
+def _gap(line: Line, moment: str) -> list[Line]:
+    """Two scrapes fail. The value before is still seen at the first."""
+    end = later(moment, MINUTES.every, MINUTES.every)
+    return [replace(line, stretches=[*_before(line, moment), Stretch(moment, None), *_from(line, end)])]
+
+
+def _restart(line: Line, moment: str) -> list[Line]:
+    """Two scrapes fail, and at the third the engine is not ready."""
+    [holed] = _gap(line, moment)
+    ready = later(moment, *[MINUTES.every] * 3)
+    if line.metric == "flowmetrics_engine_ready":
+        back = Stretch(earlier(ready, MINUTES.every), 0.0)
+        return [replace(line, stretches=[*_before(holed, back.begin), back, *_from(line, ready)])]
+    return [holed]
+
+
+def _renamed(line: Line, moment: str) -> list[Line]:
+    """Another worker shows the same, a scrape later: until then the former one is seen."""
+    labels = {name: f"{value}2" if name in WORKER else value for name, value in line.labels.items()}
+    after = _from(line, later(moment, MINUTES.every))
+    if all(each.value is None for each in after):
+        return [line]  # it was renamed before
+    return [
+        replace(line, stretches=[*_before(line, moment), Stretch(moment, None)]),
+        Line(line.metric, labels, after),
+    ]
+
+
+def _before(line: Line, moment: str) -> list[Stretch]:
+    return [each for each in line.stretches if duration_us(each.begin) < duration_us(moment)]
+
+
+def _from(line: Line, moment: str) -> list[Stretch]:
+    """What a line goes on with."""
+    us = duration_us(moment)
+    begun = [each for each in line.stretches if duration_us(each.begin) <= us]
+    first, value = Stretch(moment, None), begun[-1].value if begun else None
+    if value is not None:
+        steps = (us - duration_us(begun[-1].begin)) // duration_us(MINUTES.every)
+        first = Stretch(moment, value + steps * begun[-1].step, begun[-1].step)
+    return [first, *(each for each in line.stretches if duration_us(each.begin) > us)]
+
+
+_DISTURBANCES: Final[Mapping[str, Callable[[Line, str], list[Line]]]] = {
+    "scrapes fail": _gap,
+    "restarted": _restart,
+    "renamed": _renamed,
+}
 
 
 LITTLE: Final = 0.25

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,9 +17,10 @@ import pytest
 import urllib3
 import yaml
 from engine import free_port, until
-from parts import DEPLOY, fails, files, passes, tool
+from parts import DEPLOY, fails, passes, tool
 
-from flowmetrics.publishing.rules import alerts as alerts_of
+from flowmetrics.configuration import Configuration
+from flowmetrics.publishing import rules
 from flowmetrics.settings import read_settings
 
 pytestmark = pytest.mark.long
@@ -27,43 +28,49 @@ pytestmark = pytest.mark.long
 CONFIG: Final = DEPLOY / "alertmanager" / "alertmanager.yaml"
 Labels: TypeAlias = dict[str, str]
 
-PAGE: Final = {"severity": "page", "alert_class": "kpi", "environment": "production"}
-TICKET: Final = {**PAGE, "severity": "ticket"}
-ENGINE: Final = {**PAGE, "alert_class": "engine"}
+CONFIGURATION: Final = "expectations: {flow_time: {within: 8d, share: 85%}}"
+"""With a service level expectation there is every kind of alert."""
+USUAL: Final = {"cluster": "flow", "value_stream": "checkout", "source": "jira"}
 
 
-def kpi(name: str, kpi: str, stream: str = "checkout", base: Mapping[str, str] = PAGE, **more: str) -> Labels:
-    """An alert of a KPI."""
-    return {"alertname": name, "kpi": kpi, "value_stream": stream, **base, **more}
+def _seen_firing() -> Iterator[Labels]:
+    """The labels of every alert that promtool sees fire in the tests of the rules."""
+    for path, text in rules.documents(read_settings(CONFIGURATION, "flowmetrics.yaml")).items():
+        if path.startswith(f"{rules.TESTS}/"):
+            for asked in (asked for test in yaml.safe_load(text)["tests"] for asked in test["promql_expr_test"]):
+                for sample in asked["exp_samples"]:
+                    labels = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', sample["labels"]))
+                    if labels.pop("alertstate", "") == "firing":
+                        yield labels
 
 
-def burn(severity: str, stream: str = "checkout") -> Labels:
-    """A budget of flow time that burns: the labels of its rule, over those of the series that it reads."""
-    told = alerts_of(read_settings("expectations: {flow_time: {within: 5d, share: 85%}}", "flowmetrics.yaml"))
-    [rule] = [each for each in told if "Burn" in each.alert and each.kpi and each.labels["severity"] == severity]
-    return {**kpi(rule.alert, rule.kpi, stream), **rule.labels}
+FIRING: Final = {(labels["alertname"], labels["severity"]): labels for labels in sorted(_seen_firing(), key=len)}
+"""By name and severity, with all labels that it can have. `cluster` is any label of what is scraped, as in Kubernetes
+`namespace` is."""
 
 
-def engine(name: str, base: Mapping[str, str] = ENGINE, **more: str) -> Labels:
-    """An alert of the engine."""
-    return {"alertname": name, **base, **more}
+def fired(name: str, severity: str = "page", **said: str) -> Labels:
+    """An alert as it fires in Kubernetes, with these values of labels that it has."""
+    seen = FIRING[name, severity]
+    labels = {**seen, **{label: value for label, value in USUAL.items() if label in seen}}
+    if "cluster" in labels:
+        labels["namespace"] = labels.pop("cluster")
+    assert said.keys() <= labels.keys(), f"{name} has {', '.join(labels)}"
+    return {**labels, **said, "environment": "production"}
 
 
 def test_amtool_has_nothing_to_say_about_the_configuration() -> None:
     assert "SUCCESS" in passes(tool("amtool"), "check-config", CONFIG)
 
 
+RECEIVERS: Final = {"page": "pager", "ticket": "ticket", "info": "info", "none": "dead-mans-switch"}
+
+
 @pytest.mark.parametrize(
     ("labels", "receiver"),
     [
-        (kpi("FlowTimeDrift", "flow_time"), "pager"),
-        (kpi("FlowTimeDrift", "flow_time", base=TICKET), "ticket"),
-        (kpi("FlowTimeDrift", "flow_time", base={**PAGE, "severity": "info"}), "info"),
-        (engine("FlowmetricsSourceStale", source="jira"), "pager"),
-        (engine("FlowmetricsLateEvents", {**ENGINE, "severity": "ticket"}), "ticket"),
-        (engine("FlowmetricsBaselineMissing", {**ENGINE, "severity": "info"}), "info"),
-        (engine("FlowmetricsWatchdog", {**ENGINE, "severity": "none"}), "dead-mans-switch"),
-        (engine("SomethingNew", {**ENGINE, "severity": "unheard_of"}), "ticket"),
+        *((labels, RECEIVERS[severity]) for (_, severity), labels in FIRING.items()),
+        ({"alertname": "SomethingNew", "severity": "unheard_of"}, "ticket"),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{value['alertname']}-{value['severity']}",
 )
@@ -74,25 +81,15 @@ def test_an_alert_reaches_the_one_who_acts_on_it(labels: Labels, receiver: str) 
     fails(*test, "--verify.receivers=nobody", *words)
 
 
-def alerts() -> list[dict[str, Any]]:
-    """The alerts of the shipped rules."""
-    loaded = [yaml.safe_load(path.read_text()) for path in files("prometheus/rules/*.yaml")]
-    return [rule for each in loaded for group in each["groups"] for rule in group["rules"] if "alert" in rule]
-
-
-def test_every_alert_of_the_rules_reaches_the_receiver_of_its_severity() -> None:
-    receivers = {"page": "pager", "ticket": "ticket", "info": "info", "none": "dead-mans-switch"}
-    for alert in alerts():
-        labels = {"alertname": alert["alert"], **alert["labels"]}
-        words = [f"{name}={value}" for name, value in labels.items() if "{{" not in value]
-        verified = f"--verify.receivers={receivers[labels['severity']]}"
-        passes(tool("amtool"), "config", "routes", "test", f"--config.file={CONFIG}", verified, *words)
+def test_every_alert_of_the_rules_is_seen_firing_so_that_its_route_is_tried() -> None:
+    every = rules.alerts(read_settings(CONFIGURATION, "flowmetrics.yaml"))
+    assert FIRING.keys() == {(alert.alert, alert.labels["severity"]) for alert in every}
 
 
 def test_every_alert_that_the_configuration_names_is_in_the_rules() -> None:
     named = set(re.findall(r"Flowmetrics\w+", CONFIG.read_text()))
-    assert len(named) == 4
-    assert named <= {alert["alert"] for alert in alerts()}
+    assert len(named) == 3
+    assert named <= {name for name, _ in FIRING}
 
 
 class Alertmanager:
@@ -114,7 +111,7 @@ class Alertmanager:
         assert answer.status == 200, answer.data
 
     def states(self) -> dict[str, str]:
-        """`alertname kpi value_stream` of each alert, and whether it is active or suppressed."""
+        """What each alert is called here, and whether it is active or suppressed."""
         told = urllib3.request("GET", f"{self._url}/api/v2/alerts", retries=False).json()
         return {_short(one["labels"]): one["status"]["state"] for one in told}
 
@@ -134,8 +131,8 @@ class Alertmanager:
 
 
 def _short(labels: Labels) -> str:
-    names = ("environment", "alertname", "kpi", "value_stream", "source", "window", "severity")
-    return " ".join(labels[name] for name in names if name in labels and labels[name] != "production")
+    names = ("namespace", "alertname", "kpi", "value_stream", "source", "severity")
+    return " ".join(labels[name] for name in names if labels.get(name, "flow") != "flow")
 
 
 @contextmanager
@@ -208,48 +205,55 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
             process.wait()
 
 
-def test_one_slump_is_one_notification_for_each_kpi_and_value_stream(alertmanager: Alertmanager) -> None:
+def test_what_moves_one_kpi_of_many_value_streams_is_one_notification(alertmanager: Alertmanager) -> None:
     alertmanager.fire(
-        kpi("FlowTimeDrift", "flow_time", window="7d"),
-        kpi("FlowTimeDrift", "flow_time", window="30d"),
-        burn("page"),
-        kpi("FlowTimeDrift", "flow_time", "search"),
-        kpi("ActiveUsersDrift", "active_users"),
-        engine("FlowmetricsSourceStale", source="jira"),
-        engine("FlowmetricsSourceStale", source="zendesk"),
+        fired("FlowTimeDrift"),
+        fired("FlowTimeDrift", value_stream="search"),
+        fired("FlowTimeBudgetBurn"),
+        fired("FlowTimeDrift", namespace="staging"),
+        fired("ActiveUsersDrift"),
+        fired("FlowmetricsSourceStale"),
+        fired("FlowmetricsSourceStale", source="zendesk"),
+        fired("FlowmetricsNotReady", namespace="trial"),
     )
     wanted = {
-        "pager: flow_time checkout": [
+        "pager: flow_time": [
             "FlowTimeBudgetBurn flow_time checkout page",
-            "FlowTimeDrift flow_time checkout 30d page",
-            "FlowTimeDrift flow_time checkout 7d page",
+            "FlowTimeDrift flow_time checkout page",
+            "FlowTimeDrift flow_time search page",
         ],
-        "pager: flow_time search": ["FlowTimeDrift flow_time search page"],
-        "pager: active_users checkout": ["ActiveUsersDrift active_users checkout page"],
+        "pager: staging flow_time": ["staging FlowTimeDrift flow_time checkout page"],
+        "pager: active_users": ["ActiveUsersDrift active_users checkout page"],
         "pager: FlowmetricsSourceStale jira": ["FlowmetricsSourceStale jira page"],
         "pager: FlowmetricsSourceStale zendesk": ["FlowmetricsSourceStale zendesk page"],
+        "pager: trial FlowmetricsNotReady": ["trial FlowmetricsNotReady page"],
     }
     until(lambda: alertmanager.groups() == wanted, "alerts are grouped")
     until(lambda: len(alertmanager.notifications("/pagerduty")) == len(wanted), "each group is sent")
 
 
-def test_an_engine_that_is_not_ready_mutes_its_kpis_and_nothing_else(alertmanager: Alertmanager) -> None:
+@pytest.mark.parametrize("name", ["FlowmetricsNotReady", "FlowmetricsAbsent"])
+def test_an_engine_that_is_not_there_mutes_its_kpis_and_those_of_no_other(
+    alertmanager: Alertmanager, name: str
+) -> None:
     alertmanager.fire(
-        engine("FlowmetricsNotReady"),
-        kpi("FlowTimeDrift", "flow_time"),
-        kpi("NpsScoreDrop", "nps", base=TICKET),
-        kpi("FlowTimeDrift", "flow_time", environment="staging"),
-        engine("FlowmetricsLateEvents", severity="ticket"),
-        engine("FlowmetricsSourceStale", source="jira"),
-        engine("FlowmetricsWatchdog", severity="none"),
-        {"alertname": "DiskFull", "severity": "ticket", "environment": "production"},
+        fired(name),
+        fired("FlowTimeDrift"),
+        fired("FlowEfficiencyDrift", "ticket"),
+        fired("FlowTimeDrift", namespace="staging"),
+        {**fired("NpsScoreDrop"), "environment": "trial"},
+        fired("FlowmetricsLateEvents", "ticket"),
+        fired("FlowmetricsSourceStale"),
+        fired("FlowmetricsWatchdog", "none"),
+        {"alertname": "DiskFull", "severity": "ticket", "environment": "production", "namespace": "flow"},
     )
     wanted = {
-        "FlowmetricsNotReady page": "active",
+        f"{name} page": "active",
         "FlowTimeDrift flow_time checkout page": "suppressed",
-        "NpsScoreDrop nps checkout ticket": "suppressed",
+        "FlowEfficiencyDrift flow_efficiency checkout ticket": "suppressed",
         "staging FlowTimeDrift flow_time checkout page": "active",
-        "FlowmetricsLateEvents ticket": "suppressed",
+        "NpsScoreDrop nps checkout page": "active",
+        "FlowmetricsLateEvents jira ticket": "suppressed",
         "FlowmetricsSourceStale jira page": "active",
         "FlowmetricsWatchdog none": "active",
         "DiskFull ticket": "active",
@@ -257,42 +261,48 @@ def test_an_engine_that_is_not_ready_mutes_its_kpis_and_nothing_else(alertmanage
     until(lambda: alertmanager.states() == wanted, f"states are {wanted}")
 
 
-def test_a_silent_source_mutes_what_comes_from_it_and_nothing_else(alertmanager: Alertmanager) -> None:
-    alertmanager.fire(
-        engine("FlowmetricsSourceStale", source="jira"),
-        kpi("FlowTimeDrift", "flow_time", source="jira"),
-        kpi("ActiveUsersDrift", "active_users", source="web"),
-        kpi("NpsScoreDrop", "nps"),
-    )
-    wanted = {
-        "FlowmetricsSourceStale jira page": "active",
-        "FlowTimeDrift flow_time checkout jira page": "suppressed",
-        "ActiveUsersDrift active_users checkout web page": "active",
-        "NpsScoreDrop nps checkout page": "active",
-    }
+def test_an_engine_mutes_its_kpis_where_nobody_names_environments_and_namespaces(alertmanager: Alertmanager) -> None:
+    told = [fired("FlowmetricsNotReady"), fired("FlowTimeDrift")]
+    bare = [{name: value for name, value in one.items() if name not in ("environment", "namespace")} for one in told]
+    alertmanager.fire(*bare)
+    wanted = {"FlowmetricsNotReady page": "active", "FlowTimeDrift flow_time checkout page": "suppressed"}
     until(lambda: alertmanager.states() == wanted, f"states are {wanted}")
+
+
+def test_an_engine_that_is_gone_pages_once(alertmanager: Alertmanager) -> None:
+    known = fired("FlowmetricsAbsent", namespace="staging")
+    alertmanager.fire(known, {name: value for name, value in known.items() if name != "namespace"})
+    wanted = {"staging FlowmetricsAbsent page": "active", "FlowmetricsAbsent page": "suppressed"}
+    until(lambda: alertmanager.states() == wanted, f"states are {wanted}")
+
+
+def test_a_silent_source_mutes_nothing_because_others_feed_the_same_value_streams(alertmanager: Alertmanager) -> None:
+    alertmanager.fire(fired("FlowmetricsSourceStale"), fired("FlowTimeDrift"), fired("FlowEfficiencyDrift", "ticket"))
+    until(lambda: len(alertmanager.states()) == 3, "all are there")
+    until(lambda: len(alertmanager.notifications("/chat")) == 3, "all are told")
+    assert {*alertmanager.states().values()} == {"active"}
 
 
 def test_whoever_was_paged_gets_no_ticket_for_the_same(alertmanager: Alertmanager) -> None:
     alertmanager.fire(
-        kpi("FlowTimeDrift", "flow_time"),
-        burn("ticket"),
-        burn("ticket", "search"),
-        kpi("NpsScoreDrop", "nps", base=TICKET),
-        engine("FlowmetricsSeriesBudget", severity="ticket"),
+        fired("FlowTimeDrift"),
+        fired("FlowTimeBudgetBurn", "ticket"),
+        fired("FlowTimeBudgetBurn", "ticket", value_stream="search"),
+        fired("FlowEfficiencyDrift", "ticket"),
+        fired("FlowmetricsSeriesBudget", "ticket"),
     )
     wanted = {
         "FlowTimeDrift flow_time checkout page": "active",
         "FlowTimeBudgetBurn flow_time checkout ticket": "suppressed",
         "FlowTimeBudgetBurn flow_time search ticket": "active",
-        "NpsScoreDrop nps checkout ticket": "active",
+        "FlowEfficiencyDrift flow_efficiency checkout ticket": "active",
         "FlowmetricsSeriesBudget ticket": "active",
     }
     until(lambda: alertmanager.states() == wanted, f"states are {wanted}")
 
 
 def test_a_page_says_what_moved_what_to_do_next_and_where_to_read_on(alertmanager: Alertmanager) -> None:
-    alert = kpi("FlowTimeDrift", "flow_time", owner="delivery")
+    alert = fired("FlowTimeDrift", owner="delivery")
     said = {
         "summary": "flow_time of checkout is 3d, more than in former weeks",
         "description": "It was 2d.",
@@ -303,7 +313,7 @@ def test_a_page_says_what_moved_what_to_do_next_and_where_to_read_on(alertmanage
     alertmanager.fire(alert, **said)
     until(lambda: alertmanager.notifications("/chat") and alertmanager.notifications("/pagerduty"), "it is sent")
     (attachment,) = alertmanager.notifications("/chat")[0]["attachments"]
-    assert attachment["title"] == f"PAGE [production] {said['summary']}"
+    assert attachment["title"] == f"PAGE [production] [flow] {said['summary']}"
     assert attachment["title_link"] == said["runbook_url"]
     assert attachment["text"].splitlines() == [
         said["summary"],
@@ -324,19 +334,33 @@ def test_a_page_says_what_moved_what_to_do_next_and_where_to_read_on(alertmanage
     assert alertmanager.notifications("/pagerduty")[1]["event_action"] == "resolve"
 
 
-def test_a_page_of_many_alerts_names_the_kpi_and_the_value_stream(alertmanager: Alertmanager) -> None:
+def test_a_runbook_that_is_a_path_is_told_as_text_and_the_link_leads_to_alertmanager(
+    alertmanager: Alertmanager,
+) -> None:
+    (shipped,) = (alert for alert in rules.alerts(Configuration()) if alert.alert == "FlowTimeDrift")
+    alertmanager.fire(fired("FlowTimeDrift"), **shipped.annotations)
+    until(lambda: alertmanager.notifications("/chat") and alertmanager.notifications("/pagerduty"), "it is sent")
+    (attachment,) = alertmanager.notifications("/chat")[0]["attachments"]
+    assert "runbook: docs/runbooks/FlowTimeDrift.md" in attachment["text"].splitlines()
+    (link,) = alertmanager.notifications("/pagerduty")[0]["links"]
+    assert link == {"href": attachment["title_link"], "text": "Alertmanager"}
+    assert urllib3.request("GET", link["href"], retries=False).status == 200
+
+
+def test_a_page_of_many_alerts_names_the_kpi_and_every_value_stream(alertmanager: Alertmanager) -> None:
     for n in range(7):
-        alertmanager.fire(kpi("FlowTimeDrift", "flow_time", window=f"{n}d"), summary=f"flow time over {n} days")
+        alertmanager.fire(fired("FlowTimeDrift", value_stream=f"stream {n}"), summary=f"flow_time of stream {n} moved")
     until(lambda: alertmanager.notifications("/chat"), "it is sent")
     until(lambda: "7 in all" in alertmanager.notifications("/chat")[-1]["attachments"][0]["text"], "all are in it")
     attachment = alertmanager.notifications("/chat")[-1]["attachments"][0]
-    assert attachment["title"] == "PAGE [production] FlowTimeDrift of checkout (7 alerts)"
-    assert attachment["text"].count("flow time over") == 5
+    assert attachment["title"] == "PAGE [production] [flow] FlowTimeDrift (7 alerts)"
+    assert attachment["text"].count("flow_time of stream") == 5
+    assert "… and more, 7 in all, stream 5, stream 6" in attachment["text"].splitlines()
 
 
 def test_the_dead_mans_switch_hears_the_watchdog_at_once_even_while_the_engine_is_not_ready(
     alertmanager: Alertmanager,
 ) -> None:
-    alertmanager.fire(engine("FlowmetricsNotReady"), engine("FlowmetricsWatchdog", severity="none"))
+    alertmanager.fire(fired("FlowmetricsNotReady"), fired("FlowmetricsWatchdog", "none"))
     until(lambda: alertmanager.notifications("/switch"), "the switch hears it")
     assert alertmanager.notifications("/switch")[0]["status"] == "firing"

@@ -18,11 +18,10 @@ import pytest
 from broker import Broker
 from engine import COMMAND, EngineProcess, Event, done, event, lines, until
 from fleet import Worker
-from howto import typed
+from howto import BACKUP, typed
 from integration.test_readme import Block
 from parts import tool
 
-PAGE: Final = "backup-and-restore.md"
 BATCH: Final = 50
 SECONDS: Final = 120.0
 
@@ -35,7 +34,7 @@ KAFKA: Final = ("kafka-console-consumer.sh", "flowmetrics import events")
 
 def command(beginning: str) -> Block:
     """The command of the page that begins so."""
-    (found,) = [block for block in typed(PAGE) if block.words.startswith(beginning)]
+    (found,) = [block for block in typed(BACKUP) if block.words.startswith(beginning)]
     return found
 
 
@@ -107,7 +106,7 @@ def in_the_log(file: Path) -> int:
 
 def test_every_command_of_the_page_is_typed_here() -> None:
     tried = [LOCAL, RESTORED, KAFKA]
-    told = [block.words for block in typed(PAGE)]
+    told = [block.words for block in typed(BACKUP)]
     assert [words.startswith(begin) for words, begin in zip(told, itertools.chain(*tried), strict=True)] == [
         True
     ] * len(told)

@@ -6,6 +6,8 @@ import copy
 import gzip
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -17,6 +19,8 @@ from parts import DEPLOY, KUBERNETES, checker, fails, files, helm, of_kind, only
 from agents.kafka import topics as kafka_topics
 from agents.settings import load_configuration
 from flowmetrics import __version__
+from flowmetrics.configuration import Configuration
+from flowmetrics.publishing import rules
 
 Resource: TypeAlias = dict[str, Any]
 
@@ -173,6 +177,22 @@ def test_strimzi_makes_the_topics_that_the_engine_would_make(tmp_path: Path) -> 
     assert {name: spec["partitions"] for name, spec in made.items()} == {name: names.count(name) for name in wanted}
 
 
+def test_the_operators_find_what_has_the_labels_that_they_select() -> None:
+    words = [f"{of}.labels.release=other" for of in ("podMonitor", "prometheusRule")]
+    resources = rendered(*KAFKA, *(word for each in words for word in ("--set", each)))
+    found = [one for kind in ("PodMonitor", "PrometheusRule") for one in of_kind(resources, kind)]
+    assert len(found) == 4
+    assert {one["metadata"]["labels"]["release"] for one in found} == {"other"}
+
+
+def test_a_strimzi_of_before_its_first_version_is_asked_in_its_words() -> None:
+    def asked(*words: str | Path) -> set[str]:
+        return {one["apiVersion"] for one in rendered(*KAFKA, *words) if one["kind"] in ("KafkaTopic", "KafkaUser")}
+
+    assert asked() == {"kafka.strimzi.io/v1"}
+    assert asked("--set", "strimzi.apiVersion=kafka.strimzi.io/v1beta2") == {"kafka.strimzi.io/v1beta2"}
+
+
 def test_a_change_of_the_configuration_restarts_the_workers_and_nothing_else_does() -> None:
     def mark(*words: str | Path) -> str:
         pod = only(rendered(*words), "StatefulSet")["spec"]["template"]
@@ -208,6 +228,15 @@ def test_a_broker_that_is_away_takes_workers_out_of_the_service_and_restarts_non
     assert only(resources, "StatefulSet")["spec"]["serviceName"] == pods["metadata"]["name"]
 
 
+@shapes
+def test_a_drain_takes_one_pod_at_a_time_and_is_never_stuck(values: tuple[str | Path, ...]) -> None:
+    resources = rendered(*values)
+    budget = only(resources, "PodDisruptionBudget")["spec"]
+    pods = only(resources, "StatefulSet")["spec"]["template"]["metadata"]["labels"]
+    assert (budget["maxUnavailable"], "minAvailable" in budget) == (1, False)
+    assert budget["selector"]["matchLabels"].items() <= pods.items()
+
+
 def test_keda_and_helm_do_not_both_say_how_many_workers_there_are() -> None:
     resources = rendered(*KAFKA)
     scaled, stateful_set = only(resources, "ScaledObject")["spec"], only(resources, "StatefulSet")
@@ -231,18 +260,88 @@ def test_the_rules_are_those_of_deploy_prometheus_and_promtool_takes_them(tmp_pa
     shipped = {path.stem: yaml.safe_load(path.read_text()) for path in files("prometheus/rules/*.yaml")}
     made = of_kind(rendered(*KAFKA), "PrometheusRule")
     assert shipped
-    assert {one["metadata"]["name"].removeprefix("fm-flowmetrics-"): one["spec"] for one in made} == shipped
+    assert {one["metadata"]["name"].removeprefix("fm-"): one["spec"] for one in made} == shipped
     for one in made:
         file = tmp_path / f"{one['metadata']['name']}.yaml"
         file.write_text(yaml.safe_dump(one["spec"]))
         passes(tool("promtool"), "check", "rules", file)
 
 
-def test_rules_of_ones_own_take_the_place_of_the_shipped_ones(tmp_path: Path) -> None:
-    own = {"groups": [{"name": "own", "rules": [{"alert": "Own", "expr": "up == 0"}]}]}
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(own))
-    words = ("--set-file", f"prometheusRule.files.own={tmp_path / 'own.yaml'}")
-    assert only(rendered(*KAFKA, *words), "PrometheusRule")["spec"] == own
+OWN: Final = {"groups": [{"name": "own", "rules": [{"alert": "Own", "expr": "up == 0"}]}]}
+
+
+@pytest.mark.parametrize("name", ["kpis", "flowmetrics-kpis"])
+def test_a_file_of_rules_takes_the_place_of_the_shipped_one_of_its_name_and_of_no_other(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(OWN))
+    own = rendered(*KAFKA, "--set-file", f"prometheusRule.files.{name}={tmp_path / 'own.yaml'}")
+    shipped = {one["metadata"]["name"]: one["spec"] for one in of_kind(rendered(*KAFKA), "PrometheusRule")}
+    made = {one["metadata"]["name"]: one["spec"] for one in of_kind(own, "PrometheusRule")}
+    assert len(shipped) == 3
+    assert made == {**shipped, "fm-flowmetrics-kpis": OWN}
+
+
+def test_a_file_of_rules_of_another_name_comes_beside_the_shipped_ones(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(OWN))
+    own = of_kind(rendered(*KAFKA, "--set-file", f"prometheusRule.files.own={tmp_path / 'own.yaml'}"), "PrometheusRule")
+    assert len(own) == 4
+    assert OWN in [one["spec"] for one in own]
+
+
+SAID: Final[dict[str, Any]] = {
+    "alerts": {"owner": "delivery"},
+    "eligible": {"checkout": {"segment": ["pro"]}},
+    "expectations": {"flow_time": {"within": "8d", "share": "85%"}},
+    "horizon": "300d",
+    "kpis": ["flow_time"],
+    "labels": {"max_per_metric": 100},
+    "log": {"retention": "90d"},
+    "percentiles": [50],
+    "resolution": "1m",
+    "surveys": {"smiles": {"scale": [1, 3], "better": "low"}},
+    "time_to_value": {"within": ["30d"]},
+    "timezone": "Asia/Seoul",
+    "value_streams": {"checkout": {}},
+    "windows": ["7d"],
+}
+"""Keys of the configuration, each with a value that is not the default."""
+
+
+@pytest.mark.parametrize("key", SAID)
+def test_the_shipped_rules_are_refused_where_the_configuration_makes_others(key: str, tmp_path: Path) -> None:
+    (tmp_path / "flowmetrics.yaml").write_text(yaml.safe_dump({key: SAID[key]}))
+    read, default = load_configuration(str(tmp_path / "flowmetrics.yaml")), Configuration()
+    assert read != default
+    config = {"broker": "local:///var/lib/flowmetrics", key: SAID[key]}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump({"config": config, "prometheusRule": {"enabled": True}}))
+    values = ("--values", tmp_path / "values.yaml")
+    if rules.groups(read) == rules.groups(default):
+        rendered(*values)
+        return
+    said = refused(*values)
+    assert f"config.{key}" in said
+    assert "flowmetrics generate rules" in said
+    given = [f"--set-file={words}" for words in re.findall(r"--set-file (\S+)", said)]
+    assert len(of_kind(rendered(*values, *given), "PrometheusRule")) == 3
+    assert f"config.{key}" in refused(*values, *given[1:])
+    rendered(*values, "--set", "prometheusRule.enabled=false")
+
+
+def test_the_notes_say_that_a_runbook_without_an_address_is_no_link(tmp_path: Path) -> None:
+    chart = shutil.copytree(CHART, tmp_path / "chart")
+    shutil.copy(CHART / "templates" / "NOTES.txt", chart / "notes.txt")
+    (chart / "templates" / "notes.yaml").write_text('{notes: {{ tpl (.Files.Get "notes.txt") . | toJson }}}')
+
+    def notes(*words: str | Path) -> str:
+        """What helm would say after an installation, as a resource: it says it nowhere else without a cluster."""
+        words = ("--kube-version", KUBERNETES, "--set", "prometheusRule.enabled=true", *words)
+        said = passes(*helm("template", "fm", chart, "--show-only", "templates/notes.yaml", *words))
+        return str(yaml.safe_load(said)["notes"])
+
+    own = [f"--set-file=prometheusRule.files.{path.stem}={path}" for path in files("prometheus/rules/*.yaml")]
+    assert "config.alerts.runbooks" in notes()
+    assert "config.alerts.runbooks" not in notes("--set", "config.alerts.runbooks=https://runbooks.example", *own)
 
 
 def test_each_board_is_a_config_map_of_its_own() -> None:

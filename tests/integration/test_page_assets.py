@@ -455,6 +455,62 @@ async def test_no_line_is_drawn_across_a_time_without_data(engine: Engine, page:
     assert inked == [True] * 4 + [False] * 4 + [True] * 4
 
 
+INK_AT = """(chart, heights) => {
+  const canvas = chart.querySelector("canvas"), over = chart.querySelector(".u-over").getBoundingClientRect();
+  const box = canvas.getBoundingClientRect(), scale = canvas.width / box.width;
+  const {data, width} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  const left = Math.round((over.left - box.left) * scale), right = Math.round((over.right - box.left) * scale);
+  const style = getComputedStyle(document.body);
+  const names = {line: "--line-1", other: "--line-2", limit: "--bad", grid: "--grid"};
+  const probe = document.body.appendChild(document.createElement("i"));
+  const colours = Object.entries(names).map(([name, variable]) => {
+    probe.style.color = style.getPropertyValue(variable);
+    return [name, getComputedStyle(probe).color.match(/\\d+/g).slice(0, 3).map(Number)];
+  });
+  probe.remove();
+  const near = (a, b) => a.every((part, i) => Math.abs(part - b[i]) < 8);
+  return heights.map(height => {
+    const found = new Set(), middle = Math.round((over.top - box.top + over.height * (1 - height)) * scale);
+    for (let y = middle - 1; y <= middle + 1; y++) for (let x = left + 20; x < right - 20; x++) {
+      const k = (y * width + x) * 4, alpha = data[k + 3], ink = [data[k], data[k + 1], data[k + 2]];
+      const [name] = alpha ? colours.find(([, colour]) => near(ink, colour)) ?? [] : [];
+      if (name && name !== "grid") found.add(`${name} ${alpha > 150 ? "line" : "band"}`);
+    }
+    return [...found].sort();
+  });
+}"""
+
+
+async def test_what_is_usual_is_a_line_with_a_band_up_to_the_limit(engine: Engine, page: Page) -> None:
+    usual = {"usual": 1.9 * DAY, "weeks": 4, "band_high": 2.9 * DAY}  # between the lines of the grid
+    engine.knows(flow_time(1 * DAY) | usual)
+    await page.emulate_media(color_scheme="light")
+    await opened(page, engine)
+    await expect(card(page, "flow_time").locator("canvas")).to_be_visible()
+    top = 2.9 * 1.08  # the limit is in the picture, though no value came near it
+    heights = [days / top for days in (1.6, 1.9, 2.4, 2.9, 3.05)]
+    under, at, within, limit, above = await card(page, "flow_time").locator(".chart").evaluate(INK_AT, heights)
+    assert (under, within, above) == ([], ["line band"], [])
+    assert "line line" in at
+    assert "limit line" in limit
+
+
+async def test_each_of_a_few_lines_has_its_usual_and_of_many_the_first(engine: Engine, page: Page) -> None:
+    def usual(days: float) -> dict[str, float]:
+        return {"usual": days * DAY, "weeks": 4, "band_high": (days + 1) * DAY}
+
+    engine.knows(flow_time(0.1 * DAY) | usual(1), flow_time(0.2 * DAY, "p85") | usual(3))
+    await page.emulate_media(color_scheme="light")
+    await opened(page, engine)
+    await expect(card(page, "flow_time").locator("canvas")).to_be_visible()
+    chart, heights = card(page, "flow_time").locator(".chart"), [days / (4 * 1.08) for days in (1.6, 3.4)]
+    assert await chart.evaluate(INK_AT, heights) == [["line band"], ["other band"]]
+    engine.knows(*(flow_time(0.1 * n * DAY, f"p{n}") | usual(n) for n in (1, 2, 3, 4)))
+    await page.reload()
+    await expect(card(page, "flow_time").locator("canvas")).to_be_visible()
+    assert await chart.evaluate(INK_AT, [days / (2 * 1.08) for days in (1.6,)]) == [["line band"]]
+
+
 WORDS = {
     "seconds": {0: "0 s", 0.25: "250 ms", 3.21: "3.2 s", 42: "42 s", 250: "4 m 10 s", 3599.7: "1 h", 15_000: "4 h 10 m",
                 86_399: "1 d", 276_480: "3.2 d", 1e7: "116 d"},

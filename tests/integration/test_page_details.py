@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import combinations
+from operator import mul
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -108,6 +111,21 @@ async def test_what_moved_is_said_above_with_what_is_usual_and_a_next_step_on_it
     mix = page.locator('[data-kpi="flow_distribution"] .metric')
     await expect(mix).to_contain_text("nobody is told of it")
     await expect(mix).to_have_attribute("title", re.compile("A mix is a decision"))
+
+
+async def test_what_cannot_be_judged_yet_says_why_and_names_nothing_usual(slumped: EngineProcess, page: Page) -> None:
+    await opened(page, slumped)
+    for name, state, word, means in (
+        ("flow_load", "warming", "warming", "three earlier weeks"),
+        ("flow_time", "insufficient", "too few samples", "too few samples to judge it"),
+    ):
+        card = page.locator(f'[data-kpi="{name}"]')
+        standing = card.locator(".figure.primary .state")
+        await expect(standing).to_have_attribute("data-state", state)
+        await expect(standing).to_contain_text(word)
+        await expect(standing).to_have_attribute("title", re.compile(means))
+        await expect(standing.locator(".usual")).to_have_count(0)
+        await expect(card.locator(".advice")).to_be_hidden()
 
 
 async def test_a_line_of_the_summary_leads_to_its_card_with_the_keyboard(slumped: EngineProcess, page: Page) -> None:
@@ -285,3 +303,50 @@ async def test_states_are_told_apart_without_colour(slumped: EngineProcess, page
     await page.goto(slumped.url)
     marks = await page.evaluate("import('/states.js').then(m => Object.values(m.STATES).map(s => [s.mark, s.word]))")
     assert len({mark for mark, _ in marks}) == len({word for _, word in marks}) == 6
+
+
+SWATCHES = """async total => {
+  const {swatch} = await import("/chart.js");
+  return [...Array(8).keys()].map(index => {
+    const mark = document.body.appendChild(swatch(index, total));
+    const told = [mark.className, getComputedStyle(mark).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)];
+    mark.remove();
+    return told;
+  });
+}"""
+DEFICIENT = {
+    "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "tritan": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+"""How somebody without one kind of cone sees linear RGB (Machado, Oliveira and Fernandes, 2009)."""
+
+
+@pytest.mark.parametrize("total", [True, False])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_lines_of_one_pattern_are_told_apart_whatever_colours_somebody_sees(
+    slumped: EngineProcess, page: Page, scheme: Any, total: bool
+) -> None:
+    await page.emulate_media(color_scheme=scheme)
+    await page.goto(slumped.url)
+    lines = await page.evaluate(SWATCHES, total)
+    assert len({pattern for pattern, _ in lines}) == 3
+    for name, seen in DEFICIENT.items():
+        for (one, ink), (other, other_ink) in combinations(lines, 2):
+            apart = math.dist(lab(ink, seen), lab(other_ink, seen))
+            assert one != other or apart > 12, f"{name}: {ink} and {other_ink} are {apart:.0f} apart"
+
+
+def lab(colour: Sequence[int], seen: Sequence[Sequence[float]]) -> list[float]:
+    """A colour of sRGB as somebody sees it, in CIELAB: a distance of 2 can be seen side by side."""
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in (x / 255 for x in colour)
+    ]
+    red, green, blue = (min(1.0, max(0.0, sum(map(mul, row, linear)))) for row in seen)
+    xyz = (
+        (0.4124 * red + 0.3576 * green + 0.1805 * blue) / 0.9505,
+        0.2126 * red + 0.7152 * green + 0.0722 * blue,
+        (0.0193 * red + 0.1192 * green + 0.9505 * blue) / 1.089,
+    )
+    x, y, z = (part ** (1 / 3) if part > 0.008856 else 7.787 * part + 16 / 116 for part in xyz)
+    return [116 * y - 16, 500 * (x - y), 200 * (y - z)]

@@ -254,6 +254,17 @@ def test_a_start_after_sigkill_keeps_the_state(make: Make) -> None:
     assert engine.ready().metrics().kpis() == before
 
 
+def test_each_start_is_told_so_that_prometheus_can_count_them(make: Make) -> None:
+    engine = make().ready()
+    first, again = (engine.metrics()("engine_start_time_seconds") for _ in range(2))
+    engine.kill()
+    second = engine.ready().metrics()("engine_start_time_seconds")
+    assert first == again
+    assert first is not None
+    assert second is not None
+    assert first < second
+
+
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 

@@ -15,8 +15,8 @@ from engine import COMMAND, EngineProcess, command, done, free_port, until
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
-from agents.top import SORTS, EngineView, Row, in_order, table
-from agents.top_screen import WIDTHS, Down, Top
+from agents.top import COLUMNS, SORTS, EngineView, Row, in_order, table
+from agents.top_screen import NARROW, WIDTHS, Down, Top
 from flowmetrics.kpi import Unit
 
 Make: TypeAlias = Callable[..., EngineProcess]
@@ -57,8 +57,15 @@ def test_what_needs_to_be_looked_at_comes_first() -> None:
 
 
 def test_a_row_says_state_name_value_and_change() -> None:
-    assert one("drifting", 80.0).cells == ("▲ drifting", "flow time 7d", "shop", "80", "100", "−20%", "1,234")
-    assert one(usual=None).cells[4:6] == ("", "")
+    cells = ("▲ drifting", "flow time 7d", "shop", "80", "", "100", "", "−20%", "1,234")
+    assert one("drifting", 80.0).cells == cells
+    assert one(usual=None).cells[5:8] == ("", "", "")
+
+
+def test_a_row_says_bounds_and_from_where_it_is_suspect() -> None:
+    score = one(unit=Unit.SCORE, value=4.5, bounds=(-3.0, 12.0), limit=31.0, is_bad_above=False)
+    assert (score.cells[4], score.cells[6]) == ("−3 to +12", "< +31")
+    assert one(unit=Unit.SECONDS, limit=276_480.0).cells[6] == "> 3.2 d"
 
 
 def test_words_filter_whatever_their_case_and_order() -> None:
@@ -70,13 +77,25 @@ def test_words_filter_whatever_their_case_and_order() -> None:
 
 
 def test_the_columns_fit_eighty_cells() -> None:
-    assert sum(WIDTHS) <= 80 - 2
+    assert sum(WIDTHS[n] for n in NARROW) <= 80 - 2
 
 
 def test_a_table_for_pipes_is_lined_up() -> None:
     lines = table([one(), one(value=99_999.0)]).splitlines()
     assert len({line.index("shop") for line in lines[1:]}) == 1
-    assert lines[0].split() == ["state", "KPI", "value", "stream", "value", "usual", "change", "samples"]
+    assert lines[0].split() == [
+        "state",
+        "KPI",
+        "value",
+        "stream",
+        "value",
+        "95",
+        "%",
+        "usual",
+        "limit",
+        "change",
+        "samples",
+    ]
 
 
 # --- the command ------------------------------------------------------------------------------------------------------
@@ -165,6 +184,21 @@ async def test_keys_filter_sort_and_show_everything(busy: EngineProcess) -> None
             orders.append(words(app))
         assert orders[1] != orders[0]
         assert orders[1] == sorted(orders[1], key=lambda row: "shop" in row), "by value stream"
+
+
+async def test_a_wide_terminal_shows_bounds_and_limits_too_and_a_narrow_one_what_has_room(busy: EngineProcess) -> None:
+    app = Top(EngineView(busy.url), busy.url)
+
+    def columns() -> list[str]:
+        return [str(column.label) for column in app.query_one(DataTable).ordered_columns]
+
+    async with app.run_test(size=(140, 24)) as pilot:
+        await settled(pilot, lambda: words(app))
+        assert columns() == list(COLUMNS)
+        shown = words(app)
+        await pilot.resize_terminal(80, 24)
+        await settled(pilot, lambda: columns() == [name for name in COLUMNS if name not in {"95 %", "limit"}])
+        assert len(words(app)) == len(shown)
 
 
 async def test_enter_goes_down_to_the_items_and_to_why_and_escape_back(busy: EngineProcess) -> None:

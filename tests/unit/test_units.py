@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from workers.store import SimulatedStore, Table
 
+from agents.kafka import tallying, tracking
+from agents.kafka.changelog import Lost
 from agents.kafka.epochs import Epoch, Known
 from agents.kafka.topics import Topics
 from agents.kafka.units import Surroundings, TallyUnit, TrackUnit, Unit
@@ -46,13 +49,15 @@ class Watched(SimulatedStore):
         super().close()
 
 
+def around(store: Callable[[str], Any]) -> Surroundings:
+    """One partition on a quiet log, in a worker that has heard of epoch 1."""
+    epochs = SimpleNamespace(known=Known({1: Epoch(1, Configuration())}))
+    return Surroundings(Topics("f", 1), QuietLog(), store, epochs, lambda: 0, lambda: 0.0, 1000)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", [TrackUnit, TallyUnit])
 def test_a_unit_that_is_taken_away_says_so_before_its_store_is_closed(kind: type[Unit]) -> None:
-    epochs = SimpleNamespace(known=Known({1: Epoch(1, Configuration())}))
-    around = Surroundings(
-        Topics("f", 1), QuietLog(), lambda name: Watched(Table()), epochs, lambda: 0, lambda: 0.0, 1000,  # type: ignore[arg-type, return-value]
-    )  # fmt: skip
-    unit = Watched.unit = kind(around, 0)
+    unit = Watched.unit = kind(around(lambda name: Watched(Table())), 0)
 
     async def taken_away() -> None:
         life = asyncio.create_task(unit.live(lambda work: work))
@@ -63,3 +68,20 @@ def test_a_unit_that_is_taken_away_says_so_before_its_store_is_closed(kind: type
 
     asyncio.run(asyncio.wait_for(taken_away(), 30))
     assert Watched.asked_when_closed is False
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        (TrackUnit, (tracking.POSITION, msgspec.msgpack.encode(tracking.Position(epoch=2)))),
+        (TrackUnit, (tracking.POSITION, msgspec.msgpack.encode(tracking.Position(epoch=1, coming=2)))),
+        (TallyUnit, (tallying.POSITION, msgspec.msgpack.encode(tallying.Position(epoch=2)))),
+    ],
+)
+def test_a_unit_whose_epoch_was_not_heard_of_yet_begins_again_and_says_why(
+    kind: type[Unit], row: tuple[bytes, bytes]
+) -> None:
+    store = SimulatedStore(Table())
+    store.fill([row], 1)
+    with pytest.raises(Lost, match="epoch 2 was not heard of here yet"):
+        asyncio.run(kind(around(lambda name: store), 0).live(lambda work: work))

@@ -70,8 +70,44 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $secrets | toJson }}
 {{- end }}
 
+{{- /* Files of rules, name → text. The name is that of the file, and "flowmetrics-" may be left out. */ -}}
+{{- define "flowmetrics.shippedRules" -}}
+{{- $files := dict -}}
+{{- range $path, $_ := .Files.Glob "files/rules/*.yaml" -}}
+{{- $_ := set $files (base $path | trimSuffix ".yaml" | trimPrefix "flowmetrics-") ($.Files.Get $path) -}}
+{{- end -}}
+{{- $files | toJson }}
+{{- end }}
+
+{{- define "flowmetrics.ownRules" -}}
+{{- $files := dict -}}
+{{- range $name, $text := .Values.prometheusRule.files -}}
+{{- $_ := set $files (trimPrefix "flowmetrics-" $name) $text -}}
+{{- end -}}
+{{- $files | toJson }}
+{{- end }}
+
+{{- /* Keys of flowmetrics.yaml that the rules are made of: the shipped ones are made of none. */ -}}
+{{- define "flowmetrics.rulesChecked" -}}
+{{- $said := list -}}
+{{- range $key := list "alerts" "expectations" "kpis" "percentiles" "surveys" "windows" -}}
+{{- if hasKey $.Values.config $key -}}{{- $said = append $said (printf "config.%s" $key) -}}{{- end -}}
+{{- end -}}
+{{- $own := include "flowmetrics.ownRules" . | fromJson -}}
+{{- $missing := list -}}
+{{- range $name, $_ := include "flowmetrics.shippedRules" . | fromJson -}}
+{{- if not (hasKey $own $name) -}}
+{{- $missing = append $missing (printf "--set-file prometheusRule.files.%s=deploy/prometheus/rules/flowmetrics-%s.yaml" $name $name) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $said $missing -}}
+{{- fail (printf "%s: the shipped rules for Prometheus do not follow; make your own with `flowmetrics generate rules --config flowmetrics.yaml`, and add %s" (join ", " $said) (join " " $missing)) -}}
+{{- end -}}
+{{- end }}
+
 {{- /* What the schema cannot say, because it looks at one value at a time. */ -}}
 {{- define "flowmetrics.checked" -}}
+{{- if .Values.prometheusRule.enabled -}}{{- include "flowmetrics.rulesChecked" . -}}{{- end -}}
 {{- $partitions := include "flowmetrics.partitions" . | int -}}
 {{- if include "flowmetrics.onKafka" . -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.max) $partitions) -}}

@@ -7,6 +7,7 @@ that units are no longer its own, or killed, between any two of their steps.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,8 +106,7 @@ class Process:
         if self._ending and not self.running:
             self._ending = False
             self.units = {(step, number): _UNITS[step](self.surroundings, number) for step, number in self._wanted}
-            epochs = self.surroundings.epochs
-            self.running = [Running(_own(unit, epochs)) for unit in self.units.values()]  # type: ignore[arg-type]
+            self.running = [Running(_own(unit)) for unit in self.units.values()]
 
     def kill(self) -> None:
         """It is no more; what it had asked the broker for may still happen."""
@@ -160,10 +160,6 @@ class SimulatedEpochs:
         self.known = Known({})
         self.learn()
 
-    def told(self, number: object) -> bool:
-        """Whether there is such an epoch by now."""
-        return number in range(1, len(self._told) + 1)
-
     def learn(self) -> None:
         """Read what there is by now."""
         self.known = Known({number: Epoch(number, one) for number, one in enumerate(self._told, 1)})
@@ -211,17 +207,12 @@ class Yard:
         return Process(surroundings, log)
 
 
-async def _own(unit: Unit, epochs: SimulatedEpochs) -> None:
-    """As `agents.kafka.worker.Worker` has a unit live: again after every loss. What it would only log ends the world,
-    but for one thing: a worker that takes a unit over whose epoch it has not heard of yet."""
+async def _own(unit: Unit) -> None:
+    """As `agents.kafka.worker.Worker` has a unit live: again after every loss. What it would log as a failure ends the
+    world."""
     while True:
-        try:
+        with contextlib.suppress(Lost, KafkaError, OSError):
             await unit.live(_do)
-        except (Lost, KafkaError, OSError):
-            pass
-        except KeyError as error:
-            if not epochs.told(error.args[0]):
-                raise
         for _ in range(RETRY_PAUSES):
             await pause("retry")
 

@@ -138,7 +138,8 @@ class BurnAlert:
     """Tell somebody when the budget of a service level expectation is spent too fast, over a long and a short window.
 
     The KPI is the share that meets the expectation of the KPI `of`; see `Configuration.expectations`. Spent fast it is
-    a page, spent slowly a ticket, and neither is more than `severity`. Both must last for `hold`, and be over for `keep`.
+    a page, spent slowly a ticket, and neither is more than `severity`. Both must last for `hold`, and be over for
+    `keep`.
     """
 
     of: str

@@ -12,8 +12,10 @@ from typing import Any, Final
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import ProducerFenced
 from broker import Broker
 
+from agents.kafka import changelog
 from agents.kafka.changelog import RECORDS_MAX, Lost, Record, Writer, read_to_end
 from agents.kafka.connection import Connection, end
 from agents.kafka.topics import RECORD_BYTES_MAX
@@ -29,6 +31,10 @@ FORGETTING: Final = {
     "producer.id.expiration.ms": "2000",
     "producer.id.expiration.check.interval.ms": "500",
 }
+
+LOOKING_OFTEN: Final = {"transaction.abort.timed.out.transaction.cleanup.interval.ms": "200"}
+TIMED_OUT_SECONDS: Final = 30.0
+"""Less than the timeout that a transaction has where nobody says another."""
 
 IDLE_SECONDS: Final = (5, 10, 20, 40)
 """How long a writer rests, ever longer until the broker has forgotten it."""
@@ -246,6 +252,25 @@ async def test_recovery_begins_after_the_open_transaction_of_the_one_before_was_
         await within(send(begun(killed), place.says("open")))
         async with place.writer():
             assert await place.reads() == ["committed"]
+
+
+async def test_a_transaction_that_is_open_for_too_long_is_dropped_without_anybody_taking_over(
+    brokers: Callable[..., Broker], prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changelog, "TRANSACTION_SECONDS", 2)
+    place = Place(brokers(settings=LOOKING_OFTEN).address, prefix)
+    await place.make()
+    async with place.writer(f"{place.name}-hangs") as hanging, place.writer() as other:
+        await within(begun(hanging).begin_transaction())
+        await within(send(begun(hanging), place.says("never")))
+        await within(commit(other, [], "behind it"))
+        async with _reader(place) as next_records:
+            assert await next_records(TIMED_OUT_SECONDS) == ["behind it"]
+        with pytest.raises(ProducerFenced):
+            await within(begun(hanging).commit_transaction())
+        await lost(commit(hanging, [place.says("late", place.out)], "late"))
+    assert await place.reads() == ["behind it"]
+    assert await place.reads(place.out) == []
 
 
 @asynccontextmanager

@@ -26,9 +26,9 @@ SEEDS_FILE: Final = HERE / "workers" / "seeds.txt"
 KEPT: Final = [int(line.split()[0]) for line in SEEDS_FILE.read_text().splitlines() if line[:1].isdigit()]
 
 REACHED: Final = (
-    "cleaned", "clock turned back", "crashed", "cut power", "deafened", "expired", "glanced", "glanced and judged",
-    "judged when healed", "judged when later", "judged when read", "judged when restarted", "lost a store", "paused",
-    "reconfigured", "stood by", "weekend", "woke up",
+    "cleaned", "clock turned back", "crashed", "cut power", "deafened", "expired", "forgot", "glanced",
+    "glanced and judged", "judged when aged", "judged when healed", "judged when later", "judged when read",
+    "judged when restarted", "lost a store", "paused", "reconfigured", "stood by", "weekend", "woke up",
 )  # fmt: skip
 """What must have happened somewhere in the worlds of `SEEDS`."""
 WENT_WRONG: Final = ("answer", "batch", "fetch", "late commit", "open", "read", "rest", "seek")

@@ -192,6 +192,10 @@ class Broker:
         transaction.wrote[place[0], key] = value
         return partition.append(key, value, self.clock(), headers, transaction)  # type: ignore[arg-type]
 
+    def latest(self, name: str) -> Transaction | None:
+        """What was begun under a name last."""
+        return self._producers[name].transaction
+
     def commit(self, name: str, epoch: int, transaction: Transaction) -> None:
         """Decide that a transaction is committed. Raises Fenced."""
         self._of(name, epoch)

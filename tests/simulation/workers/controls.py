@@ -117,6 +117,25 @@ class OutputsOutside(SimulatedLog):
     writer = HastyWriter
 
 
+class ForgetfulWriter(Writer):
+    """Where it has come is written by itself, after what follows from it."""
+
+    async def commit(self, told: Sequence[Record], rows: Rows) -> int:
+        *others, position = rows
+        broker = self.log.broker
+        await super().commit(told, others)
+        if transaction := broker.latest(self.name):
+            transaction.wrote[self.changelog.topic, position[0]] = position[1]  # so that the judge knows what it meant
+        await pause("send")
+        return broker.partition(*self.changelog).append(*position, broker.clock()) + 1
+
+
+class PositionOutside(SimulatedLog):
+    """The position is not part of the transaction."""
+
+    writer = ForgetfulWriter
+
+
 class LettersDropped(SimulatedLog):
     """Nobody reads the letters."""
 
@@ -144,6 +163,7 @@ CONTROLS: Final[Mapping[str, Parts]] = {
     "a unit keeps its state after it was refused": Parts(log=KeepsState),
     "what is not committed is read": Parts(log=Uncommitted),
     "outputs are written outside of the transaction": Parts(log=OutputsOutside),
+    "the position is written outside of the transaction": Parts(log=PositionOutside),
     "nobody is refused": Parts(fencing=False),
     "a store claims to be filled further than it is": Parts(store=BoastfulStore),
     "a store is believed however old it is": Parts(store=TrustingStore),

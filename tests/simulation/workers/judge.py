@@ -18,11 +18,12 @@ from agents.kafka import tallying, tracking
 from agents.kafka.epochs import Epoch
 from agents.kafka.topics import Topics
 from agents.kafka.units import TallyUnit, Unit
-from flowmetrics.configuration import Configuration
+from flowmetrics.configuration import CUSTOMER_AHEAD_US, Configuration
 from flowmetrics.entity import unpack
 from flowmetrics.families import Family
+from flowmetrics.instants import DAY_US
 from flowmetrics.kpis import selected
-from flowmetrics.limits import EVENT_BYTES_MAX
+from flowmetrics.limits import EVENT_BYTES_MAX, LATENESS_DAYS
 from flowmetrics.routing import partition_of
 from flowmetrics.steps.series import Series, SeriesTable
 from flowmetrics.steps.tally import DROPPED
@@ -128,6 +129,19 @@ def _check_panes(
         if cell // BINS > oldest and called_for[series, cell] != found.get((series, cell), 0):
             place = f"{' '.join(table.series(series))}, pane {cell // BINS}, bin {cell % BINS}"
             raise Wrong(f"audit: {place}: called for {called_for[series, cell]}, found {found.get((series, cell), 0)}")
+
+
+def check_forgotten(broker: Broker, topics: Topics, configuration: Configuration, now: int) -> int:
+    """No history is left that lay outside every reading when the day began; how many are known to be gone."""
+    silent_us = 2 * configuration.horizon_us + CUSTOMER_AHEAD_US + LATENESS_DAYS * DAY_US
+    oldest, gone = now - now % DAY_US - silent_us, 0
+    for number in range(topics.partitions):
+        for key, value in laid_out(broker, topics.track, number).rows.items():
+            if key.startswith(tracking.HISTORY) and int.from_bytes(value[:8], "big") < oldest:
+                raise Wrong(f"the history of {key[1:].decode()} is kept, and nothing was told of it since {oldest}")
+        changelog = broker.partition(topics.track, number).committed(0)
+        gone += sum((entry.key or b"").startswith(tracking.HISTORY) and entry.value is None for entry in changelog)
+    return gone
 
 
 def check_store(broker: Broker, topics: Topics, unit: Unit, table: Table) -> None:

@@ -29,6 +29,8 @@ from workers.worker import Parts
 
 ROUNDS_MAX: Final = 3000
 BEATS_MAX: Final = 100
+AGES: Final = 8
+"""How often much time passes at the end of a world: together it is enough for any history to be forgotten."""
 AT_REST: Final = frozenset({"fetch", "fetched", "behind"})
 """Where a unit is that finds nothing to do."""
 
@@ -90,6 +92,22 @@ class World(Life):
         self.leap(self.rng.choice((MINUTE_US, DAY_US, 8 * DAY_US)))
         self.settle()
         self.judge("later")
+        if "leaps" in self.plan.on and self.rng.random() < 0.4:
+            self._age()
+
+    def _age(self) -> None:
+        """Months pass, with faults: some are heard of again and again, and whoever is not is forgotten."""
+        self.troubles.on = True
+        names, weights = list(self.plan.weights), list(self.plan.weights.values())
+        for _ in range(AGES):
+            self.leap(self.rng.choice((DAY_US, 20 * DAY_US, 40 * DAY_US, 140 * DAY_US)))
+            for name in ("start", "deliver", *self.rng.choices(names, weights, k=4)):
+                self.actions[name]()
+                self.pass_by(self.rng.randint(0, 4 * self.plan.burst))
+        self.heal()
+        self.settle()
+        self.judge("aged")
+        self.marks["forgot"] += judge.check_forgotten(self.broker, self.topics, self.configuration, self.time)
 
     # --- healing --------------------------------------------------------------------------------------------------
     def heal(self) -> None:

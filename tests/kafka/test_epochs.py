@@ -41,6 +41,10 @@ def new(prefix: str) -> str:
     return f"topics: {{prefix: {prefix}, partitions: 3}}\nwindows: [1d, 7d, 14d]\n"
 
 
+def one_partition(settings: str) -> str:
+    return settings.replace("partitions: 3", "partitions: 1")
+
+
 def test_a_new_configuration_of_one_worker_is_built_by_all_and_shown_when_it_is_complete(
     make: Make, old: str, new: str
 ) -> None:
@@ -78,21 +82,33 @@ def test_a_new_configuration_of_one_worker_is_built_by_all_and_shown_when_it_is_
 def test_old_numbers_are_current_until_the_new_ones_are_shown_and_a_kill_only_delays_them(
     make: Make, old: str, new: str
 ) -> None:
-    worker = make(old).ready()
-    for start in range(0, COUNT, 2000):
-        worker.post(*(done(f"A-{n}") for n in range(start, start + 2000)))
+    """One partition, so that the build takes a while: it is swept slice by slice, between batches."""
+    worker = make(one_partition(old)).ready()
+    for start in range(0, COUNT, 5000):
+        worker.post(*(done(f"A-{n}") for n in range(start, start + 5000)))
     worker.shows(lambda page: page.velocity(window="7d"), COUNT, seconds=60)
     worker.kill()
-    worker.configure(new)
-    worker.start().ready()
+    worker.configure(one_partition(new))
+    worker.start()
+    until(lambda: 0 < (worker.metrics()("engine_epoch_progress_ratio") or 0) < 1, "the new epoch is being built", 60)
     worker.kill()
     worker.start()
-    sent = COUNT
-    while worker.metrics().velocity(window="14d") is None:
-        worker.post(done(f"B-{sent}"))
-        sent += 1
+    sent = shown = COUNT
+    followed = 0
+
+    def new_is_shown_or_old_follows() -> bool:
         page = worker.metrics()
-        assert page.velocity(window="7d") in {None, *map(float, range(COUNT, sent + 1))}
+        if page.velocity(window="14d") is not None:
+            return True
+        assert page.velocity(window="7d") in {None, *map(float, range(shown, sent + 1))}
+        return page.velocity(window="7d") == sent
+
+    while worker.metrics().velocity(window="14d") is None:
+        until(new_is_shown_or_old_follows, f"the old number is {sent}, or the new one is shown", 60)
+        followed += worker.metrics().velocity(window="14d") is None
+        worker.post(done(f"B-{sent}"))
+        shown, sent = sent, sent + 1
+    assert followed > 1, "the old number followed what was sent while the new one was built"
     worker.shows(lambda page: page.velocity(window="14d"), sent, seconds=60)
     worker.stop()
     assert "agree" in worker.run("audit").well().err

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.consumer import fetcher
 from aiokafka.structs import ConsumerRecord
 
+from agents.kafka import decoding  # noqa: F401 - it changes the client
 from agents.kafka.changelog import Record, Rows, Writer, read_to_end
 from agents.kafka.connection import Connection
 
@@ -17,9 +17,6 @@ FETCH_MS: Final = 100
 
 Records: TypeAlias = Sequence[ConsumerRecord[bytes, bytes]]
 """Of the fields of a record only key, value, offset, timestamp and headers are there."""
-
-# Consumers of this process give records as they were decoded: to copy each into a ConsumerRecord costs as much again.
-fetcher.PartitionRecords._consumer_record = lambda self, place, record: record  # type: ignore[method-assign,unused-ignore]
 
 
 class Commits(Protocol):

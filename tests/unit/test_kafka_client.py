@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+from typing import Any
+
+import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import ConsumerRecord
 
 import agents.kafka.log
@@ -13,15 +16,39 @@ import agents.kafka.log
 READ_COMMITTED = 1
 
 
+def batch(*records: tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]], offset: int = 0) -> bytearray:
+    """Records as a broker keeps them from an offset on."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1000)
+    for number, (key, value, headers) in enumerate(records):
+        builder.append(number, 7, key, value, headers)
+    built = bytearray(builder.build())
+    struct.pack_into(">q", built, 0, offset)  # the checksum begins behind it
+    return built
+
+
+def decoded(fetched: bytearray, start: int = 0) -> list[Any]:
+    """The records of a fetch from an offset on."""
+    batches = agents.kafka.log.decoding.fetcher.MemoryRecords(bytes(fetched))
+    return [*PartitionRecords(TopicPartition("t", 0), batches, [], start, None, None, False, READ_COMMITTED)]
+
+
 def test_consumers_give_records_as_they_were_decoded_without_a_copy_of_each() -> None:
-    assert agents.kafka.log  # it changes the client when it is loaded
-    batch = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1000)
-    batch.append(0, 7, b"k", b"v", [("h", b"1")])
-    batch.append(1, 8, None, None, [])
-    decoded = MemoryRecords(bytes(batch.build()))
-    records = [*PartitionRecords(TopicPartition("t", 0), decoded, [], 0, None, None, True, READ_COMMITTED)]
+    records = decoded(batch((b"k", b"v", [("h", b"1")]), (None, None, [])))
     assert [(one.key, one.value, one.offset, one.timestamp, [*one.headers]) for one in records] == [
         (b"k", b"v", 0, 7, [("h", b"1")]),
-        (None, None, 1, 8, []),
+        (None, None, 1, 7, []),
     ]
     assert not any(isinstance(one, ConsumerRecord) for one in records)
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 4, 5])
+def test_a_header_whose_name_is_no_text_is_read_like_any_other(start: int) -> None:
+    plain = [batch((b"k", b"%d" % n, []), (b"k", b"%d" % (n + 1), []), offset=n) for n in (0, 4)]
+    odd = batch((b"k", b"2", []), (b"k", b"3", [("NAME", b"1"), ("h", None)]), offset=2).replace(
+        b"NAME", b"\xff\xfe\xfd\xfc"
+    )
+    fetched = [plain[0], odd, plain[1], plain[1][:30]][start // 2 :]  # from the batch on that holds the offset
+    records = decoded(bytearray().join(fetched), start)
+    assert [(one.offset, one.value) for one in records] == [(n, b"%d" % n) for n in range(start, 6)]
+    names = [[("\ufffd" * 4, b"1"), ("h", None)]]
+    assert [[*one.headers] for one in records if one.offset == 3] == (names if start <= 3 else [])

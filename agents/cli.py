@@ -165,7 +165,7 @@ def backfill(
     \b
     Example:
       flowmetrics backfill --prometheus /var/lib/prometheus/metrics2
-      flowmetrics backfill --openmetrics history.txt --from 2025-01-01T00:00:00Z tickets.csv --map tickets.yaml
+      flowmetrics backfill --openmetrics history.txt tickets.csv --map tickets.yaml
     """
     wanted = commands.Wanted(openmetrics, prometheus, start, end, step, hole, retention, files, mapping)
     commands.backfill(wanted, load_configuration(config))

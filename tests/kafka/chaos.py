@@ -3,8 +3,9 @@ or does not answer for a minute; then the truth is asked for.
 
     python tests/kafka/chaos.py --kills 50 --stops 20 --moves 10 --restarts 1 --outages 1 --seed 1
 
-Events are written to the topic itself, some twice, some under no key. At every quiet moment all that the workers show
-together must be what the engine in memory says of the same events, which is held against brute force elsewhere.
+Events are written to the topic itself, some twice, some under no key, and some that are none. At every quiet moment all
+that the workers show together must be what the engine in memory says of the same events, which is held against brute
+force elsewhere. In the end every refused event is counted and can be read back, and the books of the engine agree.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import argparse
 import asyncio
 import json
 import logging
+import re
 import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +29,8 @@ from typing import Any, Final
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from broker import Broker
-from fleet import SESSION_SECONDS, Fleet, fleet
+from engine import rejected, until
+from fleet import KPI, SESSION_SECONDS, Fleet, fleet
 
 from flowmetrics.settings import read_settings
 from flowmetrics.testing import Driver
@@ -36,6 +40,10 @@ QUIET_SECONDS: Final = 90.0
 OUTAGE_SECONDS: Final = 60.0
 WORKERS_MIN: Final = 2
 FAULTS: Final = {"kill": 8, "stop": 3, "move": 4, "restart": 1, "outage": 1}
+BAD: Final = 0.01
+"""The share of what is sent that is refused."""
+SHOWN: Final = re.compile(f"{KPI.pattern}|flowmetrics_kpi_")
+"""The series that are judged: of every KPI its own, and what all have alike."""
 STATES: Final = ("Backlog", "Ready", "Doing", "Done", "Cancelled", "Doing", "Done")
 
 
@@ -71,14 +79,26 @@ def draw(random: Random, number: int) -> dict[str, Any]:
     }
 
 
+def draw_bad(random: Random, number: int) -> tuple[str, bytes]:
+    """Something that is no event, different from all others, and the reason for which it must be refused."""
+    good = draw(random, number)
+    reason = random.choice(("not_json", "unknown_type", "time_without_offset"))
+    if reason == "not_json":
+        return reason, b"number %d" % number
+    wrong = {"type": "flowmetrics.thing.v1"} if reason == "unknown_type" else {"time": good["time"][:19]}
+    return reason, json.dumps({**good, **wrong}).encode()
+
+
 class Flow:
-    """Events at a rate, written by a thread until it is told to pause; `told` are all that Kafka has."""
+    """Events at a rate, written by a thread until it is told to pause; `told` are all that Kafka has, and `refused`
+    what it has that must be refused, with the reason."""
 
     def __init__(self, broker: str, random: Random, rate: float) -> None:
         self._broker = broker
         self._random = random
         self._rate = rate
         self.told: list[bytes] = []
+        self.refused: dict[bytes, str] = {}
         self._flows = threading.Event()
         self._rests = threading.Event()
         self._ended = threading.Event()
@@ -114,13 +134,18 @@ class Flow:
                 self._rests.set()
                 await asyncio.sleep(0.05)
                 continue
-            begun, bodies = time.monotonic(), list[bytes]()
+            begun, bodies, bad = time.monotonic(), list[bytes](), dict[bytes, str]()
             for _ in range(max(1, int(self._rate / 20))):
                 number += 1
+                if random.random() < BAD:
+                    reason, body = draw_bad(random, number)
+                    bad[body] = reason
+                    continue
                 again = self.told and random.random() < 0.1
                 bodies.append(random.choice(self.told) if again else json.dumps(draw(random, number)).encode())
-            await self._send(producer, bodies)
+            await self._send(producer, [*bodies, *bad])
             self.told += bodies
+            self.refused |= bad
             await asyncio.sleep(max(0.0, 0.05 - (time.monotonic() - begun)))
         await producer.stop()
 
@@ -149,9 +174,7 @@ def expected(told: list[bytes], settings: str) -> tuple[dict[str, float], dict[s
 
 def wrong(shown: dict[str, float], *truths: dict[str, float]) -> list[str]:
     """What is shown and is in no truth, or in every truth and not shown."""
-    from fleet import KPI
-
-    names = {name for truth in truths for name in truth if KPI.match(name)} | shown.keys()
+    names = {name for truth in truths for name in truth if SHOWN.match(name)} | shown.keys()
     return [
         f"{name}: shown {shown.get(name)}, true {[truth.get(name) for truth in truths]}"
         for name in sorted(names)
@@ -172,13 +195,37 @@ def judge(workers: Fleet, flow: Flow, settings: str) -> int:
     until, found = time.monotonic() + QUIET_SECONDS, ["nothing was asked"]
     while time.monotonic() < until:
         before, after = expected(flow.told, settings)
-        shown = workers.pages()
+        shown = workers.pages(SHOWN)
         found = wrong(shown, before, after)
         if not found:
             flow.go_on()
             return len(shown)
         time.sleep(1)
     raise AssertionError(f"{len(found)} series are wrong, such as {found[:5]}\n{workers.told()}")
+
+
+def close(workers: Fleet, flow: Flow) -> None:
+    """Everything that had to be refused was: it is counted, and can be read back once the workers have stopped, whose
+    books agree. Nothing flows any more."""
+    counts = until(lambda: _refused(workers, flow), "all that is no event is refused", QUIET_SECONDS)
+    for worker in workers.workers:
+        if worker.runs:
+            worker.stop()
+    worker = workers.workers[0]
+    kept = rejected(worker.run("rejected"))
+    assert Counter(reason for reason, _ in kept) == counts, "the count is of what can be read back"
+    assert {body: reason for reason, body in kept} == {body.decode(): r for body, r in flow.refused.items()}
+    assert "agree" in worker.run("audit").well().err
+
+
+def _refused(workers: Fleet, flow: Flow) -> Counter[str] | None:
+    """How many were refused by reason, when that may be all: a delivery that was repeated counts twice."""
+    counts, called_for = Counter[str](), Counter(flow.refused.values())
+    for worker in workers.workers:
+        if worker.runs:
+            page = worker.metrics()
+            counts += Counter({r: int(page("events_rejected_total", reason=r) or 0) for r in called_for})
+    return counts if counts >= called_for else None
 
 
 def run(faults: Mapping[str, int], seed: int, size: int = 3, rate: float = 2000.0, quiet: int = 4) -> str:
@@ -208,8 +255,13 @@ def run(faults: Mapping[str, int], seed: int, size: int = 3, rate: float = 2000.
                 series = judge(workers, flow, SETTINGS)
                 flow.end()
                 seconds = time.monotonic() - begun
+                close(workers, flow)
                 told = ", ".join(f"{times} {fault}s" for fault, times in faults.items())
-                return f"{told}, seed {seed}, {seconds:.0f} s: {series} series of {len(flow.told)} events, all true"
+                return (
+                    f"{told}, seed {seed}, {seconds:.0f} s: {series} series of {len(flow.told)} events, "
+                    f"{len(flow.told) / seconds:.0f} a second on average, all true; {len(flow.refused)} refused, all "
+                    "found; the books agree"
+                )
         finally:
             broker.stop()
 

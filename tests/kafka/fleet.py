@@ -30,14 +30,15 @@ class Worker(EngineProcess):
         kafka = f"kafka: {{session: {SESSION_SECONDS}s, store: {self.directory / 'store'}}}\n"
         self.config.write_text(f'broker: kafka://{self.broker}\nhttp: {{listen: "{listen}"}}\n{kafka}{settings}')
 
-    def series(self) -> dict[str, float]:
-        """The KPI series on its page, by name with labels; nothing where it does not answer."""
+    def series(self, wanted: re.Pattern[str] | None = None) -> dict[str, float]:
+        """The KPI series on its page, or those that are wanted, by name with labels; nothing where it does not
+        answer."""
         try:
             text = self.get("/metrics").text
         except urllib3.exceptions.HTTPError:
             return {}
         rows = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        return {name: float(value) for name, value in rows if KPI.match(name)}
+        return {name: float(value) for name, value in rows if (wanted or KPI).match(name)}
 
     def state(self) -> str:
         """Whether it runs, is ready, and how far it is behind."""
@@ -73,12 +74,12 @@ class Fleet:
         worker.listening()
         return worker
 
-    def pages(self) -> dict[str, float]:
-        """All KPI series of workers that run. Fails where two show the same one."""
+    def pages(self, wanted: re.Pattern[str] | None = None) -> dict[str, float]:
+        """All KPI series, or those that are wanted, of workers that run. Fails where two show the same one."""
         together: dict[str, float] = {}
         for number, worker in enumerate(self.workers):
             if worker.runs and number not in self.stopped:
-                page = worker.series()
+                page = worker.series(wanted)
                 twice = page.keys() & together.keys()
                 assert not twice, f"on two pages: {sorted(twice)[:5]}"
                 together |= page

@@ -456,6 +456,10 @@ def _late(rules: Rules) -> Iterator[_Tried]:
     yield _Tried("later than always", lag(late + 1, usual=late / 2), rule, since, source="any")
     seldom = [Stretch(later(WEEKS.begun, f"{40 * n}m"), (late + 1) * (n % 2)) for n in range(31)]
     growth = _recorded("source:accepted_growth1h", Stretch("0s", float(EXPECTED_MIN)), source="any")
+    then = [Stretch(later(earlier(week_ago, "4h"), f"{40 * n}m"), (late + 1) / 2 * (n % 2)) for n in range(85)]
+    told = [Stretch("0s", 0.0), *then, *_during(late + 1, timeline=WEEKS)[1:]]
+    lines = [_raw("event_lag_seconds", *told, source="any"), growth]
+    yield _Tried("late, and a week ago now and then", lines, rule, since, source="any")
     yield _Tried("late now and then", [_raw("event_lag_seconds", *seldom, source="any"), growth], None)
 
 

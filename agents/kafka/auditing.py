@@ -27,6 +27,7 @@ from agents.kafka.reading import Progress, epochs_of, must_rest, records_of, set
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import StoredHistories
+from agents.published import clock_us
 from flowmetrics.errors import OperationError
 from flowmetrics.kpis import selected
 from flowmetrics.routing import partition_of
@@ -91,7 +92,7 @@ async def _laid_out(connection: Connection, topic: str, number: int, progress: P
     """The table that a changelog partition is, in a folder that is removed afterwards."""
     with (
         tempfile.TemporaryDirectory(prefix="flowmetrics-audit-") as folder,
-        closing(Store(Path(folder) / "s")) as store,
+        closing(Store(Path(folder) / "s", topic, clock_us)) as store,
     ):
         rows, reached = list[tuple[bytes, bytes | None]](), 0
         async for record in records_of(connection, topic, number, 0, progress):

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import ConsumerRecord
 
@@ -171,7 +171,8 @@ async def _stop(producer: AIOKafkaProducer) -> None:
 async def read_to_end(
     connection: Connection, topic: str, partition: int, start: int
 ) -> AsyncIterator[list[ConsumerRecord[bytes, bytes]]]:
-    """The committed records of a changelog partition from an offset to its present end."""
+    """The committed records of a changelog partition from an offset to its present end. Raises KafkaError,
+    OffsetOutOfRangeError where it ends before that offset: it is another one than the one that was read up to there."""
     consumer = AIOKafkaConsumer(
         **connection.client("reader"),
         isolation_level="read_committed",
@@ -185,6 +186,8 @@ async def read_to_end(
         await consumer.start()
         consumer.assign([place])
         end = (await consumer.end_offsets([place]))[place]
+        if start > end:
+            raise OffsetOutOfRangeError({place: start})
         begin = (await consumer.beginning_offsets([place]))[place]
         consumer.seek(place, max(start, begin))
         while await consumer.position(place) < end:

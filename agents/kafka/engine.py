@@ -6,7 +6,6 @@ import asyncio
 import gc
 import logging
 import math
-import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,6 +18,7 @@ from agents.judging import read_pseudonyms
 from agents.kafka.connection import Connection
 from agents.kafka.epochs import EpochLog
 from agents.kafka.families import unit_families
+from agents.kafka.former import name_of
 from agents.kafka.intake import KafkaIntake
 from agents.kafka.tallying import Reading
 from agents.kafka.topics import prepare, topics_of
@@ -90,9 +90,14 @@ class KafkaEngine:
     async def _run(self) -> None:
         try:
             await self._wait_for_kafka()
-            name = f"{socket.gethostname()}{str(self._folder).replace('/', '-')}"
             self._worker = Worker(
-                self._configuration, self._connection, self._topics, self._folder, name, self._epochs, self._clock
+                self._configuration,
+                self._connection,
+                self._topics,
+                self._folder,
+                name_of(self._folder),
+                self._epochs,
+                self._clock,
             )
             self._worker.withdraw = self._withdraw
             self._tasks.append(asyncio.create_task(self.intake.run()))
@@ -203,9 +208,10 @@ class KafkaEngine:
         if behind:
             lag = sum(unit.lag for unit in behind)
             recovering = [unit.name for unit in behind if not unit.recovered]
-            return (
+            said = (
                 f"recovering {', '.join(recovering)}" if recovering else f"catching up: {lag} records are not counted"
             )
+            return "; ".join([said, *sorted({unit.trouble for unit in behind if unit.trouble})])
         silent = [u.name for u in units if isinstance(u, TallyUnit) and time.monotonic() >= self._good_until(u)]
         if silent:
             return f"Kafka at {self._connection.brokers} does not answer: {', '.join(silent)} cannot commit"

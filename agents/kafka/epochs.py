@@ -83,6 +83,9 @@ class EpochLog:
         self._place = TopicPartition(topics.epochs, 0)
         self.told: dict[int, Told] = {}
         self.known = Known({})
+        self.origin = ""
+        """What tells these topics from all others, also from those that had their names before: when the first epoch,
+        which is kept for good, was told. Known once there is one."""
         self.failure: OperationError | None = None
         """Why an epoch cannot be built here: this worker must be replaced by one that can."""
 
@@ -147,6 +150,7 @@ class EpochLog:
     def _learn(self, records: list[ConsumerRecord[bytes, bytes]]) -> None:
         known = dict(self.known.epochs)
         for record in records:
+            self.origin = self.origin or f"{self._place.topic} of {record.timestamp}"
             number, told = record.offset + 1, msgspec.msgpack.decode(record.value or b"", type=Told)
             latest = self.told[max(self.told)] if self.told else None
             if number in self.told or (latest is not None and latest.shape == told.shape):

@@ -7,7 +7,10 @@ group, so that a restart does not wait for a session to end.
 from __future__ import annotations
 
 import logging
+import socket
 from contextlib import AsyncExitStack
+from pathlib import Path
+from uuid import uuid4
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
@@ -15,8 +18,25 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.protocol.group import LeaveGroupRequest
 
 from agents.kafka.connection import Connection
+from flowmetrics.errors import OperationError
 
 log = logging.getLogger(__name__)
+
+
+def name_of(folder: Path) -> str:
+    """The name of the worker over a store folder. It stays the same over restarts, and is no other's: cloned machines,
+    and pods on the network of their host, share a host name and have the same folder. Raises OperationError."""
+    path = folder / "worker"
+    try:
+        told = path.read_text(errors="replace") if path.exists() else ""
+        if not told:
+            told = uuid4().hex
+            path.write_text(told)
+    except OSError as error:
+        raise OperationError(
+            f"{path}: {error.strerror}; make room on its disk, or name a directory that can be written in kafka.store"
+        ) from None
+    return f"{socket.gethostname()}-{told}"
 
 
 async def leave_for_former(connection: Connection, group: str, name: str) -> None:

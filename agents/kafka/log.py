@@ -40,7 +40,8 @@ class Log(Protocol):
         ...
 
     def rest(self, topic: str, partition: int, start: int) -> AsyncIterator[Records]:
-        """The committed records of a changelog partition from an offset to its present end."""
+        """The committed records of a changelog partition from an offset to its present end; OffsetOutOfRangeError where
+        that lies before."""
         ...
 
     async def begin(self, positions: Mapping[TopicPartition, int]) -> None:

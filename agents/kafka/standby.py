@@ -8,9 +8,10 @@ from contextlib import ExitStack
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 
 from agents.kafka.connection import Connection
-from agents.kafka.store import Store
+from agents.kafka.store import Store, take
 from agents.kafka.topics import Topics
 
 POLL_MS: Final = 1000
@@ -23,7 +24,7 @@ async def follow(connection: Connection, topics: Topics, names: Iterable[str], s
     consumer = AIOKafkaConsumer(
         **connection.client("standby"),
         isolation_level="read_committed",
-        auto_offset_reset="earliest",
+        auto_offset_reset="none",
         enable_auto_commit=False,
         max_partition_fetch_bytes=1024 * 1024,
     )
@@ -40,7 +41,11 @@ async def follow(connection: Connection, topics: Topics, names: Iterable[str], s
             while True:
                 found = await consumer.getmany(timeout_ms=POLL_MS, max_records=ROWS_MAX)
                 for place, records in found.items():
-                    stores[place].fill([(r.key, r.value) for r in records], records[-1].offset + 1)
+                    take(stores[place], records)
+        except OffsetOutOfRangeError as error:
+            for place in error.args[0]:
+                stores[place].begin_anew()
+            raise
         finally:
             await consumer.stop()
 

@@ -1,24 +1,51 @@
 """A partition's changelog as a local table: RocksDB filled up to an offset, so that only the rest must be read.
 
-It is a cache: whatever is in it is also on the changelog, and a folder that is lost or damaged is filled again.
+It is a cache: whatever is in it is also on the changelog. A folder that is lost or damaged begins anew, and so does one
+that may be wrong: it was filled from other topics, or so long ago that Kafka may have dropped tombstones since.
 """
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
 
+from agents.kafka.log import Records
+from agents.kafka.topics import TOMBSTONE_DAYS
 from flowmetrics.errors import OperationError
+from flowmetrics.instants import DAY_US
+
+STALE_US: Final = TOMBSTONE_DAYS * DAY_US // 2
+"""Half of the time for which a tombstone can be read: clocks may be off by the other half."""
 
 _FILLED: Final = b"\1filled"
 """Sorts before every other key, and none begins so."""
+
+
+def is_stale(filled_at: int, now: int) -> bool:
+    """Whether Kafka may have dropped a tombstone that a store lacks which was filled up to an instant.
+
+    >>> is_stale(filled_at=0, now=STALE_US), is_stale(filled_at=0, now=STALE_US + 1)
+    (False, True)
+    """
+    return abs(now - filled_at) > STALE_US
+
+
+class _Filled(msgspec.Struct, array_like=True, frozen=True):
+    """How far a store is filled."""
+
+    origin: str
+    offset: int
+    at: int
+    """Tombstones that lie further can be read for as long as if they had been written then."""
 
 
 _CACHE_BYTES: Final = 64 * 1024 * 1024
@@ -55,40 +82,63 @@ def _unlogged() -> WriteOptions:
 
 
 class Store:
-    """The table of one changelog partition. What it holds follows the changelog and never runs ahead of it."""
+    """The table of one changelog partition. What it holds follows the changelog and never runs ahead of it.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._db = Rdict(str(folder), options=_options())
-        except Exception:  # noqa: BLE001 - the library raises Exception itself; a cache that is damaged is made anew
-            shutil.rmtree(folder, ignore_errors=True)
+    `origin` tells the topics of one engine from all others, `clock` gives microseconds since 1970. Everything raises
+    OperationError where somebody must act, and OSError, which names what to do as well, where it may pass.
+    """
+
+    def __init__(self, folder: Path, origin: str, clock: Callable[[], int]) -> None:
+        self._folder, self._origin, self._clock = folder, origin, clock
+        with self._refusals():
+            folder.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._db = Rdict(str(folder), options=_options())
-            except Exception as error:  # noqa: BLE001
-                raise OperationError(f"{folder} cannot be used as a store: {error}; free it or name another") from None
+                self._db = _opened(folder)
+            except Exception as error:
+                if not _damaged(error):
+                    raise
+                shutil.rmtree(folder)
+                self._db = _opened(folder)
+        (stored,) = self.get([_FILLED])
+        try:
+            self._filled = msgspec.msgpack.decode(stored or b"", type=_Filled)
+        except msgspec.MsgspecError:  # it is new, or of a version that did not say whose it is
+            self.begin_anew()
+        if self._filled.origin != origin or is_stale(self._filled.at, clock()):
+            self.begin_anew()
 
     @property
     def filled(self) -> int:
         """The offset of the changelog up to which it is in here."""
-        stored = self._db.get(_FILLED)
-        return int(stored) if stored else 0
+        return self._filled.offset
 
-    def fill(self, rows: Iterable[tuple[bytes, bytes | None]], filled: int) -> None:
-        """Take what the changelog says up to an offset, as one."""
+    def begin_anew(self) -> None:
+        """Forget everything."""
+        self.close()
+        with self._refusals():
+            shutil.rmtree(self._folder)
+            self._db = _opened(self._folder)
+        self._filled = _Filled(self._origin, 0, self._clock())
+
+    def fill(self, rows: Iterable[tuple[bytes, bytes | None]], offset: int, at: int | None = None) -> None:
+        """Take what the changelog says up to an offset, as one. `at`: what lies further was written after that, or is
+        yet to be written if nothing is said."""
         batch = WriteBatch(raw_mode=True)
         for key, value in rows:
             if value is None:
                 batch.delete(key)
             else:
                 batch.put(key, value)
-        batch.put(_FILLED, b"%d" % filled)
-        self._db.write(batch, _unlogged())
+        filled = _Filled(self._origin, offset, self._clock() if at is None else max(at, self._filled.at))
+        batch.put(_FILLED, msgspec.msgpack.encode(filled))
+        with self._refusals():
+            self._db.write(batch, _unlogged())
+        self._filled = filled
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of keys, None where there is none."""
-        found: Any = self._db.get(list(keys))
+        with self._refusals():
+            found: Any = self._db.get(list(keys))
         return list(found)
 
     def beginning(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -96,11 +146,18 @@ class Store:
         yield from self._from(prefix, prefix)
 
     def _from(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+        key: Any = start
         rows: Any = self._db.items(from_key=start)
         for key, value in rows:
             if not key.startswith(prefix):
                 return
             yield key[len(prefix) :], value
+        with self._refusals():  # the rows also end, and nothing is said, where a damaged block begins
+            cursor = self._db.iter()
+            cursor.seek(key)
+            if cursor.valid():
+                cursor.next()
+            cursor.status()
 
     def after(self, prefix: bytes, key: bytes, most: int) -> list[bytes]:
         """The next keys above one, without the prefix, at most so many."""
@@ -115,3 +172,53 @@ class Store:
         """Let go of the folder."""
         with contextlib.suppress(Exception):
             self._db.close()
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """What the library says, as who must do what; what turns out to be damaged is removed."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, OSError) and type(error) is not Exception:  # as the library's own are
+                raise
+            if _damaged(error):
+                self.close()
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise OSError(f"{self._folder} was damaged, and is filled anew ({error})") from None
+            advice = next((advice for word, advice in _PASSING.items() if word in str(error)), None)
+            if advice is not None:
+                raise OSError(f"{self._folder} cannot be used: {error}; {advice}") from None
+            advice = next((advice for word, advice in _REFUSALS.items() if word in str(error)), _REMOVE)
+            raise OperationError(f"{self._folder} cannot be used as a store: {error}; {advice}") from None
+
+
+_PASSING: Final = {
+    "No space left": "make room on its disk",
+    "quota exceeded": "raise the quota of its disk, or make room",
+    "lock hold by current process": "it is being let go of",
+}
+"""What ends without a restart, by what the library says, and who must do what."""
+_REFUSALS: Final = {
+    "While lock file": "another process has it open: stop that, or name another folder in kafka.store",
+    "Too many open files": "let this process open more files (ulimit -n, LimitNOFILE)",
+    "Permission denied": "let this user write there, or name another folder in kafka.store",
+    "Read-only file system": "make its disk writable, or name another folder in kafka.store",
+    "File exists": "it is no folder: remove it, or name another in kafka.store",
+}
+_REMOVE: Final = "look at its disk; it is a cache, and may be removed while no worker uses it"
+
+
+def _opened(folder: Path) -> Rdict:
+    return Rdict(str(folder), options=_options())
+
+
+def _damaged(error: Exception) -> bool:
+    """Whether the library found files that contradict each other, or that one is missing; it raises Exception itself,
+    with a text."""
+    return str(error).startswith("Corruption:") or "IO error: No such file or directory" in str(error)
+
+
+def take(store: Store, records: Records) -> None:
+    """Fill a store with what comes next on its changelog."""
+    last = records[-1]
+    store.fill([(record.key or b"", record.value) for record in records], last.offset + 1, last.timestamp * 1000)

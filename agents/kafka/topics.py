@@ -26,6 +26,8 @@ from flowmetrics.instants import DAY_US
 
 PASSING_DAYS: Final = 30
 """How long what one step tells another is kept: a step that rested for longer must be built anew."""
+TOMBSTONE_DAYS: Final = 1
+"""How long a changelog keeps a tombstone after a cleaning: as Kafka does anyway, so topics that are there fit too."""
 
 BATCH_BYTES: Final = 900_000
 """A batch of records; one that is larger has a single record."""
@@ -35,6 +37,7 @@ while another epoch is built."""
 _LARGE: Final = {"max.message.bytes": str(RECORD_BYTES_MAX)}
 _COMPACTED: Final = {
     "cleanup.policy": "compact",
+    "delete.retention.ms": str(TOMBSTONE_DAYS * DAY_US // 1000),
     "min.cleanable.dirty.ratio": "0.3",
     "segment.ms": str(3600 * 1000),
     "segment.bytes": str(64 * 1024 * 1024),
@@ -113,7 +116,7 @@ def settings_of(topics: Topics, configuration: Configuration, copies: int) -> Ma
 
 
 _EXACTLY: Final = ("cleanup.policy", "message.timestamp.type")
-_AT_LEAST: Final = ("max.message.bytes", "retention.ms")
+_AT_LEAST: Final = ("delete.retention.ms", "max.message.bytes", "retention.ms")
 """Settings without which numbers would be wrong or a partition would stall; the others may be the operator's own."""
 
 

@@ -20,11 +20,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import TopicPartition
+from aiokafka.errors import OffsetOutOfRangeError
 
 from agents.kafka.effort import Effort, Measured
 from agents.kafka.epochs import EpochLog
 from agents.kafka.log import Commits, Log, Records
-from agents.kafka.store import Store
+from agents.kafka.store import Store, take
 from agents.kafka.tallying import Tallying
 from agents.kafka.topics import Topics
 from agents.kafka.tracking import Tracking
@@ -73,6 +74,8 @@ class Unit(ABC):
         """Ticks at the beginning of its latest commit: until then nobody else can have had it."""
         self.lag = 0
         self.recovered = False
+        self.trouble = ""
+        """What ended its last life, until it has caught up again."""
         self._around = surroundings
 
     @property
@@ -107,7 +110,7 @@ class Unit(ABC):
                 while True:
                     await self.turn(do)
                     if not self.caught_up and self.lag == 0:
-                        self.caught_up = True
+                        self.caught_up, self.trouble = True, ""
                         self.effort.recovery_seconds = self._around.ticks() - self._begun
             finally:
                 self.recovered = False  # before its store is closed: nobody may ask it for anything from then on
@@ -121,8 +124,12 @@ class Unit(ABC):
             stack.push_async_callback(writer.close)
             store = around.store(self.name)
             stack.callback(store.close)
-            async for records in around.log.rest(changelog.topic, self.number, store.filled):
-                store.fill([(record.key, record.value) for record in records], records[-1].offset + 1)
+            try:
+                async for records in around.log.rest(changelog.topic, self.number, store.filled):
+                    take(store, records)
+            except OffsetOutOfRangeError:
+                store.begin_anew()
+                raise
             yield store, Measured(writer, self.effort, around.ticks)
 
     @abstractmethod
@@ -231,6 +238,6 @@ class TallyUnit(Unit):
             await self.state.commit(checkpoint)
 
 
-def rocks(folder: Path) -> Callable[[str], Store]:
-    """Stores by the name of their unit, in a folder."""
-    return lambda name: Store(folder / name)
+def rocks(folder: Path, origin: str, clock: Callable[[], int]) -> Callable[[str], Store]:
+    """Stores by the name of their unit, in a folder; see `Store`."""
+    return lambda name: Store(folder / name, origin, clock)

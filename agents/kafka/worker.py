@@ -62,7 +62,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         self._connection = connection
         self._topics = topics
         self._name = name
-        self._store = rocks(folder)
+        self._store = rocks(folder, epochs.origin, clock)
         self.epochs = epochs
         self._clock = clock
         self.failure: OperationError | None = None
@@ -151,11 +151,13 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
                 await unit.live(partial(self._do, unit.name))
             except (Lost, KafkaError, OSError) as error:
                 log.warning("%s begins again: %r", unit.name, error)
+                unit.trouble = str(error)
             except OperationError as error:
                 self.failure = error
                 return
-            except Exception:
+            except Exception as error:
                 log.exception("%s failed, and begins again", unit.name)
+                unit.trouble = repr(error)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _stand_by(self, names: list[str]) -> None:

@@ -162,6 +162,7 @@ def test_a_worker_whose_broker_is_away_ends_in_order_when_it_is_told_to(
         ("links", "retention.ms", "3600000", "2592000000"),
         ("changes", "max.message.bytes", "8388608", "33554432"),
         ("track", "max.message.bytes", "8388608", "33554432"),
+        ("tally", "delete.retention.ms", "3600000", "86400000"),
     ],
 )
 def test_a_topic_with_a_setting_that_would_make_numbers_wrong_is_refused(

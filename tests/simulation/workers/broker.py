@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final, TypeAlias
 
+from agents.kafka.topics import TOMBSTONE_DAYS
 from flowmetrics.instants import DAY_US, SECOND_US
 
-TOMBSTONE_US: Final = DAY_US
-"""`delete.retention.ms` where nobody sets it: so long after a cleaning a tombstone can still be read."""
+TOMBSTONE_US: Final = TOMBSTONE_DAYS * DAY_US
+"""So long after a cleaning a tombstone can still be read."""
 TIMEOUT_US: Final = 10 * SECOND_US
 """The timeout of a transaction."""
 

@@ -147,8 +147,8 @@ class LettersDropped(SimulatedLog):
 class BoastfulStore(SimulatedStore):
     """It claims to be filled further than it is."""
 
-    def fill(self, rows: Rows, filled: int) -> None:
-        super().fill(rows, filled + 2)
+    def fill(self, rows: Rows, offset: int, at: int | None = None) -> None:
+        super().fill(rows, offset + 2, at)
 
 
 class TrustingStore(SimulatedStore):

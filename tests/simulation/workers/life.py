@@ -13,6 +13,7 @@ from aiokafka import TopicPartition
 from plan import differences, read_otherwise
 from workload import T0, Body, Workload
 
+from agents.kafka.store import take
 from agents.kafka.topics import Topics
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import Rejection
@@ -352,6 +353,6 @@ class Life:
         entries = list(source.committed(store.filled))
         some = entries[: self.rng.randint(0, len(entries))]
         if some:
-            store.fill([(entry.key or b"", entry.value) for entry in some], some[-1].offset + 1)
+            take(store, some)  # type: ignore[arg-type]
             self.marks["stood by"] += 1
         store.close()

@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 from typing import Final, TypeAlias
 
-from flowmetrics.instants import DAY_US
+from agents.kafka.store import is_stale
 
 Rows: TypeAlias = Iterable[tuple[bytes, bytes | None]]
 
-STALE_US: Final = DAY_US // 2
-"""A tombstone can be read for a day after a cleaning has seen it; so clocks may be half a day off."""
 STATES_MAX: Final = 3
 """So many earlier states may come back after a power cut."""
 
@@ -27,7 +25,7 @@ class Table:
         self.rows: dict[bytes, bytes] = {}
         self.filled = 0
         self.filled_at = 0
-        """By the clock of the machine."""
+        """See `agents.kafka.store`."""
         self.held = False
         """A process has it open: another one could not."""
         self._earlier: deque[tuple[dict[bytes, bytes], int, int]] = deque(maxlen=STATES_MAX)
@@ -50,8 +48,8 @@ class Table:
 
     def freshen(self, now: int) -> None:
         """Forget everything if it is stale."""
-        if self.filled_at < now - STALE_US:
-            self.rows, self.filled = {}, 0
+        if is_stale(self.filled_at, now):
+            self.rows, self.filled, self.filled_at = {}, 0, now
             self._earlier.clear()
 
 
@@ -74,10 +72,10 @@ class SimulatedStore:
         """See `Store`."""
         return self._table.filled
 
-    def fill(self, rows: Rows, filled: int) -> None:
+    def fill(self, rows: Rows, offset: int, at: int | None = None) -> None:
         """See `Store`."""
         assert self._table.held, "a store is used that was let go of"
-        self._table.fill(rows, filled, self._clock())
+        self._table.fill(rows, offset, self._clock() if at is None else max(at, self._table.filled_at))
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `Store`."""

@@ -13,6 +13,7 @@ from workers.store import SimulatedStore, Table
 
 from agents.kafka import tallying, tracking
 from agents.kafka.changelog import Lost
+from agents.kafka.engine import KafkaEngine
 from agents.kafka.epochs import Epoch, Known
 from agents.kafka.topics import Topics
 from agents.kafka.units import Surroundings, TallyUnit, TrackUnit, Unit
@@ -85,3 +86,9 @@ def test_a_unit_whose_epoch_was_not_heard_of_yet_begins_again_and_says_why(
     store.fill([row], 1)
     with pytest.raises(Lost, match="epoch 2 was not heard of here yet"):
         asyncio.run(kind(around(lambda name: store), 0).live(lambda work: work))
+
+
+def test_what_keeps_a_unit_from_catching_up_is_why_its_worker_is_not_ready() -> None:
+    full = "track-0 cannot be used: IO error: No space left on device; make room on its disk"
+    unit = SimpleNamespace(name="track-0", caught_up=False, recovered=False, lag=0, trouble=full)
+    assert KafkaEngine._reason(SimpleNamespace(), [unit]) == f"recovering track-0; {full}"  # type: ignore[arg-type, list-item]

@@ -10,6 +10,7 @@ Usual is half way between the baseline and the band: there nothing begins, and w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
@@ -40,6 +41,8 @@ _LINGERS: Final = "40m"
 _BASELINE, _HALF_WAY, _BAND = 64.0, 80.0, 96.0
 """Where the bad direction is up; else the baseline and the band change places."""
 _BEYOND: Final = 1.0000001
+_WITHOUT: Final = ("without band", "without baseline")
+"""What lingers, while that with which it is compared vanishes."""
 
 
 def alert_case(configuration: Configuration) -> Case:
@@ -54,7 +57,7 @@ def alert_case(configuration: Configuration) -> Case:
     end = later(max(moments, key=duration_us), EVERY)
     for each in watched(configuration):
         rule = by_name[each.name]
-        for name in ("at", "touches", "beyond", "gap", "vanished", "lingers"):
+        for name in ("at", "touches", "beyond", "gap", "vanished", "lingers", *_WITHOUT):
             labels = _labels(each, name)
             lines += _lines(each, name, labels, rule.hold)
             _note(moments, rule, name, labels)
@@ -101,7 +104,11 @@ def _note(moments: Mapping[str, list[Firing]], rule: Alert, name: str, labels: L
     if name in ("at", "touches"):
         return
     begin, back = _edges(rule.hold)
-    over = later(back, seen(rule.keep, EVERY), {"vanished": _OVER, "lingers": _LINGERS}.get(name, "0s"))
+    over = later(
+        back,
+        seen(rule.keep, EVERY),
+        {**dict.fromkeys(("vanished", *_WITHOUT), _OVER), "lingers": _LINGERS}.get(name, "0s"),
+    )
     for moment, firing in moments.items():
         if duration_us(begin) <= duration_us(moment) < duration_us(over):
             firing.append(Firing(rule, labels))
@@ -117,16 +124,22 @@ def _lines(each: Watched, name: str, labels: Labels, hold: str) -> Iterator[Line
     baseline, band = (_BASELINE, _BAND) if each.rises else (_BAND, _BASELINE)
     farther = _BEYOND if each.rises else 1 / _BEYOND
     moved = band if name == "at" else band * farther
+    back = _edges(hold)[1]
+    edges = (MOVED,) if name in _WITHOUT else (MOVED, back)
     values = _stretches(moved, hold, name, _HALF_WAY, lingering=_HALF_WAY * farther)
-    yield Line("flowmetrics:kpi:trusted", labels, _halved(values, hold))
+    yield Line("flowmetrics:kpi:trusted", labels, _halved(values, edges))
     for metric, value in ((f"band_{'high' if each.rises else 'low'}", band), ("baseline", baseline)):
-        known = [Stretch(told.begin, None if told.value is None else value) for told in values]
-        yield Line(f"flowmetrics:kpi:{metric}", labels, _halved(known, hold))
+        gone_us = duration_us(back) if name == f"without {metric.partition('_')[0]}" else math.inf
+        known = [
+            Stretch(told.begin, None if told.value is None or duration_us(told.begin) >= gone_us else value)
+            for told in values
+        ]
+        yield Line(f"flowmetrics:kpi:{metric}", labels, _halved(known, edges))
 
 
-def _halved(stretches: Sequence[Stretch], hold: str) -> list[Stretch]:
-    """Everything halves when it moves, and again when it comes back: what was known before says something else."""
-    edges = [duration_us(edge) for edge in (MOVED, _edges(hold)[1])]
+def _halved(stretches: Sequence[Stretch], moments: Sequence[str]) -> list[Stretch]:
+    """Everything halves at each of these moments: what was known before says something else."""
+    edges = [duration_us(edge) for edge in moments]
     times = [2 ** sum(duration_us(each.begin) < edge for edge in edges) for each in stretches]
     return [
         replace(each, value=None if each.value is None else each.value * by)
@@ -145,7 +158,7 @@ def _stretches(moved: float, hold: str, kind: str, usual: float = 0.0, lingering
         gaps = _silence(moved, later(MOVED, EVERY), _GAP) + _silence(moved, later(begin, "64m"), _LONG_GAP)
     if kind == "touches":
         gaps = [Stretch(later(MOVED, EVERY), lingering)]
-    then = {"vanished": None, "stays": moved}.get(kind, usual)
+    then = {"vanished": None, "stays": moved, **dict.fromkeys(_WITHOUT, lingering)}.get(kind, usual)
     lingers = [Stretch(back, lingering)] if kind == "lingers" else []
     end = later(back, _LINGERS) if lingers else back
     return [Stretch("0s", usual), Stretch(MOVED, moved), *gaps, *lingers, Stretch(end, then)]

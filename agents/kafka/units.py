@@ -174,7 +174,7 @@ class TrackUnit(Unit):
             effort.histories_from_memory += histories.hits
             effort.histories_from_store += histories.misses
             histories.hits = histories.misses = 0
-            if now // DAY_US > self.state.position.forgot:
+            if self.lag == 0 and now // DAY_US > self.state.position.forgot:  # what waits may tell more of them
                 await do(self.state.forget(now // DAY_US))
             self.state.build(self._around.epochs.known)
         if self.state.building:

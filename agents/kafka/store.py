@@ -148,16 +148,19 @@ class Store:
     def _from(self, prefix: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
         key: Any = start
         rows: Any = self._db.items(from_key=start)
-        for key, value in rows:
-            if not key.startswith(prefix):
-                return
-            yield key[len(prefix) :], value
-        with self._refusals():  # the rows also end, and nothing is said, where a damaged block begins
-            cursor = self._db.iter()
-            cursor.seek(key)
-            if cursor.valid():
-                cursor.next()
-            cursor.status()
+        cursor = self._db.iter()
+        try:
+            for key, value in rows:
+                if not key.startswith(prefix):
+                    return
+                yield key[len(prefix) :], value
+            with self._refusals():  # the rows also end, and nothing is said, where a damaged block begins
+                cursor.seek(key)
+                if cursor.valid():
+                    cursor.next()
+                cursor.status()
+        finally:
+            del rows, cursor  # the library lets go of the folder after all of them
 
     def after(self, prefix: bytes, key: bytes, most: int) -> list[bytes]:
         """The next keys above one, without the prefix, at most so many."""

@@ -32,10 +32,9 @@ async def test_topics_are_made_as_each_is_used(broker: Broker, prefix: str) -> N
         "epochs": (1, 1),
     }
     settings = {name: tuple(said[key] for key in KEYS) for name, (*_, said) in told.items()}
-    large = str(8 * MEBIBYTE)
-    own = settings["epochs"][3]  # the broker's own
-    assert settings["events"] == ("delete", str(500 * DAY_MS), "LogAppendTime", own)
-    assert settings["rejected"] == ("delete", str(500 * DAY_MS), "CreateTime", own)
+    large, event = str(32 * MEBIBYTE), str(MEBIBYTE)
+    assert settings["events"] == ("delete", str(500 * DAY_MS), "LogAppendTime", event)
+    assert settings["rejected"] == ("delete", str(500 * DAY_MS), "CreateTime", event)
     assert settings["links"] == settings["changes"] == ("delete", str(30 * DAY_MS), "CreateTime", large)
     assert settings["epochs"][:3] == ("delete", "-1", "CreateTime")
     for name in ("track", "tally"):

@@ -186,10 +186,15 @@ def position_of(entry: Entry, topics: Topics) -> tracking.Position | None:
 
 
 def check_counted(
-    unit: TallyUnit, bodies: Sequence[Body], now: int, configuration: Configuration, rng: Random, partitions: int
+    unit: TallyUnit,
+    reading: tallying.Reading,
+    bodies: Sequence[Body],
+    configuration: Configuration,
+    rng: Random,
+    partitions: int,
 ) -> None:
     """What one unit shows is the truth of the events that it has counted."""
-    got = values_of(unit.state.reading(now).families)
+    got = values_of(reading.families)
     if configuration.labels_max <= TIGHT_MAX:
         return
     truth = {

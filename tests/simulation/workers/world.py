@@ -219,13 +219,13 @@ class World(Life):
             for unit in list(worker.units.values()):
                 if not isinstance(unit, TallyUnit) or not self._may_show(unit, now) or unit.busy.locked():
                     continue
+                reading = unit.state.reading(now)
                 if not plan.alone:
-                    unit.state.reading(now)
                     self.marks["glanced"] += 1
                     continue
                 counted = judge.Counted(self.broker, self.topics, unit)
-                bodies, configuration = self._told_by(counted), self.epochs[unit.state.position.epoch - 1]
-                judge.check_counted(unit, bodies, now, configuration, self.rng, plan.partitions)
+                bodies, configuration = self._told_by(counted), self.epochs[reading.epoch - 1]
+                judge.check_counted(unit, reading, bodies, configuration, self.rng, plan.partitions)
                 self.marks["glanced and judged"] += 1
 
     def _told_by(self, counted: judge.Counted) -> list[Body]:

@@ -28,6 +28,7 @@ def name_of(folder: Path) -> str:
     and pods on the network of their host, share a host name and have the same folder. Raises OperationError."""
     path = folder / "worker"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         told = path.read_text(errors="replace") if path.exists() else ""
         if not told:
             told = uuid4().hex

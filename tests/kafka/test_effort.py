@@ -15,8 +15,13 @@ from broker import Broker
 from engine import Metrics, done, until
 from fleet import SESSION_SECONDS, Fleet, Worker, fleet
 
+from agents.kafka.connection import Connection
+from agents.kafka.epochs import EpochLog
 from agents.kafka.store import Store
+from agents.kafka.topics import Topics
 from agents.kafka.tracking import HISTORY
+from agents.published import clock_us
+from flowmetrics.settings import read_settings
 
 pytestmark = pytest.mark.long
 
@@ -143,10 +148,10 @@ def test_the_stores_of_a_worker_follow_what_it_would_inherit_and_it_goes_on_from
     workers: Fleet, broker: Broker, prefix: str
 ) -> None:
     first, second = workers.workers
-    inherited = owned(first.metrics())
+    inherited, origin = owned(first.metrics()), origin_of(broker.address, prefix)
     for _ in range(5):  # what it follows is on the disk when it has ended; it may be a moment behind
         second.stop()
-        kept = {unit: items(second, unit) for unit in inherited}
+        kept = {unit: items(second, unit, origin) for unit in inherited}
         if sum(kept.values()) == sum(items_of(broker.address, prefix, unit) for unit in inherited):
             break
         second.start()
@@ -163,9 +168,17 @@ def test_the_stores_of_a_worker_follow_what_it_would_inherit_and_it_goes_on_from
     assert says_what_it_owns(second.metrics())
 
 
-def items(worker: Worker, unit: str) -> int:
+def origin_of(address: str, prefix: str) -> str:
+    """What tells the topics of this test from all others."""
+    configuration = read_settings(f"broker: kafka://{address}\n", "flowmetrics.yaml")
+    epochs = EpochLog(Connection(configuration), Topics(prefix, PARTITIONS))
+    asyncio.run(epochs.read())
+    return epochs.origin
+
+
+def items(worker: Worker, unit: str, origin: str) -> int:
     """The histories in a store of a worker that does not run."""
-    with closing(Store(worker.directory / "store" / unit)) as store:
+    with closing(Store(worker.directory / "store" / unit, origin, clock_us)) as store:
         return sum(1 for _ in store.beginning(HISTORY))
 
 

@@ -83,7 +83,9 @@ def test_a_worker_that_was_started_before_its_broker_becomes_ready_once_that_is_
 # --- the reason by itself -----------------------------------------------------------------------------------------
 def unit(name: str, **more: Any) -> Any:
     """A unit that has caught up."""
-    return SimpleNamespace(**{"name": name, "recovered": True, "caught_up": True, "lag": 0, "proven": 0.0, **more})
+    return SimpleNamespace(
+        **{"name": name, "recovered": True, "caught_up": True, "lag": 0, "proven": 0.0, "trouble": "", **more}
+    )
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ TOMBSTONE_DAYS: Final = 1
 
 BATCH_BYTES: Final = 900_000
 """A batch of records; one that is larger has a single record."""
+EVENTS_BYTES_MAX: Final = 1024 * 1024
+"""A batch of events with what Kafka adds to it, also of producers that are not ours."""
 RECORD_BYTES_MAX: Final = 32 * 1024 * 1024
 """A history, or what a checkpoint tells a partition of tally. Seen: 3.5 MB for the most that is gathered, twice that
 while another epoch is built."""
@@ -100,7 +102,7 @@ def settings_of(topics: Topics, configuration: Configuration, copies: int) -> Ma
     kept = {
         "cleanup.policy": "delete",
         "retention.ms": str(configuration.log_retention_us // 1000),
-        "max.message.bytes": str(1024 * 1024),
+        "max.message.bytes": str(EVENTS_BYTES_MAX),
     }
     settings = {
         topics.events: {**kept, "message.timestamp.type": "LogAppendTime"},
@@ -189,26 +191,23 @@ async def _check_settings(
                 )
             found = {entry[0]: entry[1] for entry in entries}
             for key, must in wanted[name].items():
-                if found[key] != must and not _suits(key, found[key], must, name in (topics.events, topics.rejected)):
+                # Events are kept neither shorter nor longer than `log.retention` says.
+                is_log_retention = key == "retention.ms" and name in (topics.events, topics.rejected)
+                if found[key] != must and (is_log_retention or not _suits(key, found[key], must)):
+                    said = " as log.retention says" if is_log_retention else ""
                     raise OperationError(
-                        f"the topic {name} has {key}={found[key]} and must have {key}={must}{_why(topics, name, key)}; "
+                        f"the topic {name} has {key}={found[key]} and must have {key}={must}{said}; "
                         f"change it with kafka-configs.sh --alter --topic {name} --add-config {key}={must}"
                     )
 
 
-def _suits(key: str, found: str, must: str, keeps_events: bool) -> bool:
-    """Whether another setting does as well. Events are kept neither shorter nor longer than `log.retention` says."""
-    if key in _EXACTLY or (keeps_events and key == "retention.ms"):
-        return False
-    return key not in _AT_LEAST or _for_ever(int(found)) >= _for_ever(int(must))
+def _suits(key: str, found: str, must: str) -> bool:
+    """Whether another setting does as well."""
+    return key not in _EXACTLY and (key not in _AT_LEAST or _for_ever(int(found)) >= _for_ever(int(must)))
 
 
 def _for_ever(number: int) -> float:
     return math.inf if number < 0 else number
-
-
-def _why(topics: Topics, name: str, key: str) -> str:
-    return " as log.retention says" if key == "retention.ms" and name in (topics.events, topics.rejected) else ""
 
 
 __all__ = ["KafkaError", "Topics", "prepare", "topics_of"]

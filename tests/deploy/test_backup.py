@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -100,7 +100,7 @@ def pouring(engine: EngineProcess) -> Iterator[Pouring]:
 
 def in_the_log(file: Path) -> int:
     """How many events the log of a file holds."""
-    with sqlite3.connect(file) as database:
+    with closing(sqlite3.connect(file)) as database:
         return int(database.execute("SELECT sum(count) FROM log").fetchone()[0])
 
 

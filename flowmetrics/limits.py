@@ -11,6 +11,10 @@ EVENT_BYTES_MAX: Final = 256 * 1024
 NESTING_MAX: Final = 200
 """Levels of brackets in an event: the decoder's own limit depends on who calls it. `reason="not_json"`."""
 
+TEXT_CHARACTERS_MAX: Final = 1000
+"""A text of an event, such as its id or a state; longer ones are cut. So many facts as a history holds, each with eight
+texts in the longest letters there are, are one record on Kafka."""
+
 REQUEST_BYTES_MAX: Final = 16 * 1024 * 1024
 """One HTTP request, unpacked. Contract section 1. Answered with 413."""
 
@@ -28,11 +32,20 @@ of arrival. Guessed: ten times the longest history in the real logs. Counted in 
 ANSWERS_PER_SURVEY_MAX: Final = 16
 """Answers kept per person, survey and touchpoint, so that an older one returns when the latest is withdrawn."""
 
-MILESTONES_PER_NAME_MAX: Final = 8
-"""Milestones of one name kept per customer, the earliest."""
+ANSWERS_PER_PERSON_MAX: Final = 256
+"""Answers kept per person, the latest: a survey tool that names a touchpoint for each page must not fill a history."""
 
-FEATURES_PER_CUSTOMER_MAX: Final = 256
-"""Features whose last use is kept per customer: those used last stay."""
+MILESTONES_PER_NAME_MAX: Final = 8
+"""Milestones of one name and value stream kept per customer, the earliest."""
+
+MILESTONES_PER_CUSTOMER_MAX: Final = 256
+"""Milestones of all names kept per customer, the earliest."""
+
+STREAMS_PER_CUSTOMER_MAX: Final = 100
+"""Value streams in which the activity of one customer is kept: the first by name, which are the same in any order."""
+
+FEATURES_PER_STREAM_MAX: Final = 256
+"""Features whose last use is kept per customer and value stream: those used last stay."""
 
 LATENESS_DAYS: Final = 30
 """G of `docs/ARCHITECTURE.md`: a fact later than this can join a history that was already forgotten."""

@@ -20,10 +20,14 @@ from flowmetrics.entity import Counted, Entity, Packed, Part
 from flowmetrics.events import ActivityEvent, CustomerEvent, EraseEvent, Event, ResponseEvent, sequence_number
 from flowmetrics.instants import DAY_US
 from flowmetrics.limits import (
+    ANSWERS_PER_PERSON_MAX,
     ANSWERS_PER_SURVEY_MAX,
-    FEATURES_PER_CUSTOMER_MAX,
+    FEATURES_PER_STREAM_MAX,
+    LABEL_CHARACTERS_MAX,
+    MILESTONES_PER_CUSTOMER_MAX,
     MILESTONES_PER_NAME_MAX,
     SLOTS_PER_STREAM_MAX,
+    STREAMS_PER_CUSTOMER_MAX,
 )
 
 RECENCY: Final = "recency"
@@ -128,6 +132,7 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         visits = self.visits.get(stream)
         if visits is None:
             visits = self.visits[stream] = Visits()
+            anew |= len(self.visits) > STREAMS_PER_CUSTOMER_MAX
         slots, slot = visits.slots, at // grain_us - -at // grain_us  # `slot_of`, without a call for each event
         parts: Sequence[Part] = ()
         if not slots:
@@ -139,15 +144,26 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             if len(slots) > SLOTS_PER_STREAM_MAX:
                 _bound(slots, counted)
         feature = told.feature
+        if feature and len(feature) > LABEL_CHARACTERS_MAX:
+            feature = feature[:LABEL_CHARACTERS_MAX]
         if feature and slot > visits.uses.get(feature, -1):
             visits.uses[feature] = slot
             parts = parts or _RECENCY_OF[stream]
-            if len(visits.uses) > FEATURES_PER_CUSTOMER_MAX:
+            if len(visits.uses) > FEATURES_PER_STREAM_MAX:
                 counted["histories_cut", "features"] += 1
                 del visits.uses[min(visits.uses, key=lambda name: (visits.uses[name], name))]
         if told.segment is not None:
             anew |= self._set(_ACTING, told.segment, event, at)
-        return self.parts() if anew else parts
+        return self._every_part(counted) if anew else parts
+
+    def _every_part(self, counted: Counted) -> Sequence[Part]:
+        """Every part, also those of a value stream that is one too many, and is left out."""
+        if len(self.visits) <= STREAMS_PER_CUSTOMER_MAX:
+            return self.parts()
+        last = max(self.visits)
+        del self.visits[last]
+        counted["histories_cut", "streams"] += 1
+        return [*self.parts(), *_VISITS_OF[last]]
 
     def _seen(self, at: int, configuration: Configuration) -> bool:
         """Note that a fact was told of an instant; whether a silence may have begun, ended or moved by it."""
@@ -180,19 +196,31 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
             self._visits(told.value_stream).known_at = at
             changed = True
         if told.milestone:
-            instants = self.profile.milestones.setdefault(told.milestone, {}).setdefault(told.value_stream or "", [])
-            if at not in instants:
-                instants.append(at)
-                instants.sort()
-                del instants[MILESTONES_PER_NAME_MAX:]
-                changed = True
+            changed |= self._reach(told.milestone, told.value_stream or "", at, counted)
         if told.aliases is not None:
             word = (_event_order(event, at), told.aliases)
             profile = self.profile
             if profile.aliases is None or word > profile.aliases:
                 profile.aliases = word
                 changed = True
-        return self.parts() if changed else ()
+        return self._every_part(counted) if changed else ()
+
+    def _reach(self, name: str, stream: str, at: int, counted: Counted) -> bool:
+        """Note a milestone; whether that was news."""
+        milestones = self.profile.milestones
+        instants = milestones.setdefault(name, {}).setdefault(stream, [])
+        if at in instants:
+            return False
+        instants.append(at)
+        instants.sort()
+        del instants[MILESTONES_PER_NAME_MAX:]
+        reached = sorted((t, n, s) for n, streams in milestones.items() for s, times in streams.items() for t in times)
+        if len(reached) > MILESTONES_PER_CUSTOMER_MAX:
+            counted["histories_cut", "milestones"] += 1
+            milestones.clear()
+            for t, n, s in reached[:MILESTONES_PER_CUSTOMER_MAX]:
+                milestones.setdefault(n, {}).setdefault(s, []).append(t)
+        return True
 
     def answer(self, event: ResponseEvent, at: int, configuration: Configuration, counted: Counted) -> Sequence[Part]:
         """Join an answer to a survey; the latest version of a response replaces it whole."""
@@ -214,10 +242,10 @@ class CustomerHistory(msgspec.Struct, array_like=True, gc=False):
         if held is not None and answer_order(held) >= answer_order(answer):
             return parts
         answers[response] = answer
-        kin = [r for r, a in answers.items() if _kind(a) == _kind(answer)]
-        if len(kin) > ANSWERS_PER_SURVEY_MAX:
+        crowd = [r for r, a in answers.items() if _kind(a) == _kind(answer)]
+        if len(crowd) > ANSWERS_PER_SURVEY_MAX or len(crowd := [*answers]) > ANSWERS_PER_PERSON_MAX:
             counted["histories_cut", "answers"] += 1
-            del answers[min(kin, key=lambda r: answer_order(answers[r]))]
+            del answers[min(crowd, key=lambda r: answer_order(answers[r]))]
         return parts
 
     def _set(self, name: str, value: str, event: ActivityEvent | CustomerEvent, at: int) -> bool:

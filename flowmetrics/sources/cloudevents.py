@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from flowmetrics.configuration import Survey
 from flowmetrics.errors import Reason, Rejection, nearest
 from flowmetrics.events import EVENT_TYPES, Event, ResponseEvent, ResponseFields, sequence_number
 from flowmetrics.instants import instant_of, instant_text
-from flowmetrics.limits import AHEAD_US_MAX, EVENT_BYTES_MAX, NESTING_MAX
+from flowmetrics.limits import AHEAD_US_MAX, EVENT_BYTES_MAX, NESTING_MAX, TEXT_CHARACTERS_MAX
 from flowmetrics.source import Timed
 
 _decode: Final = msgspec.json.Decoder(Event).decode
@@ -53,6 +54,8 @@ class CloudEvents:
                 body.decode()  # the decoder does not look into fields that it skips
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _diagnose(body, str(error))
+        if len(body) > TEXT_CHARACTERS_MAX:
+            event = _shortened(event)
         moment = event.time
         if moment.tzinfo is None:
             return Rejection(Reason.TIME_WITHOUT_OFFSET, f"time {moment.isoformat()} has no offset; add Z or +hh:mm")
@@ -76,6 +79,19 @@ class CloudEvents:
             scale = f"{survey.low} to {survey.high}"
             return Rejection(Reason.SCORE_OFF_SCALE, f"score {answer.score} is off the scale {scale}")
         return None
+
+
+def _shortened(event: Event) -> Event:
+    """The event with its texts cut to what histories keep; `title` is cut further where it is kept."""
+    fields = {name: _cut_text(value) for name, value in structs.asdict(event.data).items()}
+    told = structs.replace(event.data, **fields)
+    return structs.replace(event, id=_cut_text(event.id), source=_cut_text(event.source), data=told)
+
+
+def _cut_text(value: Any) -> Any:
+    if isinstance(value, list):
+        return [*map(_cut_text, value)]
+    return value[:TEXT_CHARACTERS_MAX] if isinstance(value, str) else value
 
 
 def _off_bounds(event: Event, at: int, arrived_at: int) -> Rejection | None:

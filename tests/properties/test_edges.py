@@ -766,7 +766,7 @@ def hours(make: Callable[..., Event], **fields: Sequence[Any]) -> list[Event]:
             id="facts: also where only their bodies differ",
         ),
         pytest.param(
-            "customer.FEATURES_PER_CUSTOMER_MAX",
+            "customer.FEATURES_PER_STREAM_MAX",
             1,
             hours(activity, feature=["f", "g", "f", "h"]),
             {("adopted_users", "h", "1d"): 1},
@@ -800,6 +800,34 @@ def hours(make: Callable[..., Event], **fields: Sequence[Any]) -> list[Event]:
             [],
             id="milestones: the earliest stay",
         ),
+        pytest.param(
+            "customer.MILESTONES_PER_CUSTOMER_MAX",
+            2,
+            [
+                *(customer(n * HOUR, milestone="signed_up", stream="shop") for n in (0, 2)),
+                *(customer(n * HOUR, milestone="value_reached", stream="shop") for n in (1, 3)),
+                customer(4 * HOUR, milestone="other"),
+            ],
+            {("time_to_value", "all", "1d", "p50"): 3600},
+            [],
+            id="milestones of all names: the earliest stay",
+        ),
+        pytest.param(
+            "customer.ANSWERS_PER_PERSON_MAX",
+            2,
+            [answer(n * HOUR, score, touchpoint=f"{n}") for n, score in enumerate((0, 0, 10, 10))],
+            {("nps_score", "all", "all", "1d"): 100},
+            [("nps_score", "0", "all", "1d"), ("nps_score", "1", "all", "1d")],
+            id="answers of all touchpoints: the latest stay",
+        ),
+        pytest.param(
+            "customer.STREAMS_PER_CUSTOMER_MAX",
+            1,
+            [activity(0, stream="shop"), activity(HOUR, stream="tool"), customer(2 * HOUR, stream="web")],
+            {("active_users", "1d"): 1},
+            [],
+            id="value streams: the first by name stay",
+        ),
     ],
 )
 def test_a_history_cut_at_its_limit_is_the_same_in_any_order(
@@ -822,10 +850,14 @@ def test_a_history_cut_at_its_limit_is_the_same_in_any_order(
     [
         ("transitions.FACTS_PER_HISTORY_MAX", "facts", hours(item, state=["Doing", "Ready", "Done", "Doing"])),
         ("transitions.FACTS_PER_HISTORY_MAX", "facts", hours(request, state=["Doing", "Ready", "Done", "Doing"])),
-        ("customer.FEATURES_PER_CUSTOMER_MAX", "features", hours(activity, feature=["f", "g", "h", "i"])),
+        ("customer.FEATURES_PER_STREAM_MAX", "features", hours(activity, feature=["f", "g", "h", "i"])),
         ("customer.SLOTS_PER_STREAM_MAX", "slots", [activity(day * DAY) for day in range(4)]),
         ("customer.SLOTS_PER_STREAM_MAX", "slots", [customer(day * DAY, plan=str(day)) for day in range(4)]),
         ("customer.ANSWERS_PER_SURVEY_MAX", "answers", hours(answer, score=[1, 2, 3, 4])),
+        ("customer.ANSWERS_PER_PERSON_MAX", "answers", hours(answer, score=[1, 2, 3, 4], touchpoint=[*"abcd"])),
+        ("customer.MILESTONES_PER_CUSTOMER_MAX", "milestones", hours(customer, milestone=[*"abcd"])),
+        ("customer.STREAMS_PER_CUSTOMER_MAX", "streams", hours(activity, stream=[*"abcd"])),
+        ("customer.STREAMS_PER_CUSTOMER_MAX", "streams", hours(customer, stream=[*"abcd"])),
     ],
 )
 def test_what_is_cut_from_a_history_is_counted(
@@ -844,11 +876,15 @@ def test_what_is_cut_from_a_history_is_counted(
     [
         ("transitions.FACTS_PER_HISTORY_MAX", lambda n: item(n * HOUR, "Doing", id=f"{n}")),
         ("transitions.FACTS_PER_HISTORY_MAX", lambda n: request(n * HOUR, "Doing", id=f"{n}")),
-        ("customer.FEATURES_PER_CUSTOMER_MAX", lambda n: activity(DAY // 2 + n * SECOND, feature=f"{n}")),
+        ("customer.FEATURES_PER_STREAM_MAX", lambda n: activity(DAY // 2 + n * SECOND, feature=f"{n}")),
         ("customer.SLOTS_PER_STREAM_MAX", lambda n: activity(n * DAY)),
         ("customer.SLOTS_PER_STREAM_MAX", lambda n: customer(n * DAY, plan=f"{n}", id=f"{n}")),
         ("customer.ANSWERS_PER_SURVEY_MAX", lambda n: answer(n * SECOND, 9, id=f"{n}")),
         ("customer.MILESTONES_PER_NAME_MAX", lambda n: customer(n * SECOND, milestone="signed_up")),
+        ("customer.MILESTONES_PER_CUSTOMER_MAX", lambda n: customer(n * SECOND, milestone=f"{n}")),
+        ("customer.ANSWERS_PER_PERSON_MAX", lambda n: answer(n * SECOND, 9, id=f"{n}", touchpoint=f"{n}")),
+        ("customer.STREAMS_PER_CUSTOMER_MAX", lambda n: activity(n * SECOND, stream=f"{n}")),
+        ("customer.STREAMS_PER_CUSTOMER_MAX", lambda n: customer(n * SECOND, stream=f"{n}", id="a")),
     ],
 )
 def test_a_history_at_its_limit_does_not_grow(

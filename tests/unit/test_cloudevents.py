@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from flowmetrics.configuration import DEFAULT_SURVEYS
 from flowmetrics.errors import Reason, Rejection
-from flowmetrics.events import EVENT_CLASSES, EVENT_TYPES, Event
+from flowmetrics.events import EVENT_CLASSES, EVENT_TYPES, CustomerFields, Event
 from flowmetrics.instants import HOUR_US, instant_text, parse_instant
-from flowmetrics.limits import EVENT_BYTES_MAX
+from flowmetrics.limits import EVENT_BYTES_MAX, TEXT_CHARACTERS_MAX
 from flowmetrics.source import FAR_FUTURE
 from flowmetrics.sources.cloudevents import CloudEvents
 
@@ -154,6 +154,15 @@ def test_every_reason_of_the_closed_list_is_tried_here_but_that_of_signed_source
 def test_what_is_wrong_is_refused_with_its_reason_and_a_detail_that_helps(reason: str, text: bytes, word: str) -> None:
     rejection = refused(text)
     assert (rejection.reason.value, word in rejection.detail) == (reason, True), rejection.detail[:500]
+
+
+@pytest.mark.parametrize("more", [0, 1, 100_000])
+def test_a_text_longer_than_histories_keep_is_cut_and_nothing_else_of_the_event_changes(more: int) -> None:
+    kept, told = "x" * TEXT_CHARACTERS_MAX, "x" * (TEXT_CHARACTERS_MAX + more)
+    _, event = read(body(data={**ITEM, "state": told, "blocked": True, "title": "t"}, id=told, sequence=7))
+    assert event == read(body(data={**ITEM, "state": kept, "blocked": True, "title": "t"}, id=kept, sequence=7))[1]
+    _, event = read(body("customer", {"customer": "ann", "aliases": [told, "bob"], "consent": {"mail": True}}))
+    assert event.data == CustomerFields("ann", aliases=[kept, "bob"], consent={"mail": True})
 
 
 def test_every_type_of_the_contract_is_known() -> None:

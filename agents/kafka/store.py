@@ -10,17 +10,16 @@ import contextlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import WriteBatch
 
+from agents.kafka import rocksdb
 from agents.kafka.log import Records
 from agents.kafka.topics import TOMBSTONE_DAYS
-from flowmetrics.errors import OperationError
 from flowmetrics.instants import DAY_US
 
 STALE_US: Final = TOMBSTONE_DAYS * DAY_US // 2
@@ -48,39 +47,6 @@ class _Filled(msgspec.Struct, array_like=True, frozen=True):
     """Tombstones that lie further can be read for as long as if they had been written then."""
 
 
-_CACHE_BYTES: Final = 64 * 1024 * 1024
-"""For what was read last, of all stores of the process together."""
-_WRITE_BUFFER_BYTES: Final = 4 * 1024 * 1024
-"""Of each store; there may be two."""
-
-
-@cache
-def _options() -> Options:
-    """Of all stores of the process: they share the memory for reading."""
-    options = Options(raw_mode=True)
-    options.set_max_open_files(64)
-    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
-    options.set_max_write_buffer_number(2)
-    options.set_keep_log_file_num(1)
-    options.set_db_write_buffer_size(2 * _WRITE_BUFFER_BYTES)
-    options.set_compression_type(DBCompressionType.none())
-    blocks = BlockBasedOptions()
-    blocks.set_block_cache(Cache(_CACHE_BYTES))
-    blocks.set_cache_index_and_filter_blocks(True)
-    blocks.set_bloom_filter(10, block_based=False)
-    options.set_block_based_table_factory(blocks)
-    return options
-
-
-@cache
-def _unlogged() -> WriteOptions:
-    """The changelog is the log: after a crash the table is as it was when it last reached the disk, and is filled on
-    from there."""
-    options = WriteOptions()
-    options.disable_wal = True  # type: ignore[assignment,method-assign] # a property that is typed as a method
-    return options
-
-
 class Store:
     """The table of one changelog partition. What it holds follows the changelog and never runs ahead of it.
 
@@ -93,12 +59,12 @@ class Store:
         with self._refusals():
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
-                self._db = _opened(folder)
+                self._db = rocksdb.opened(folder)
             except Exception as error:
-                if not _damaged(error):
+                if not rocksdb.damaged(error):
                     raise
                 shutil.rmtree(folder)
-                self._db = _opened(folder)
+                self._db = rocksdb.opened(folder)
         (stored,) = self.get([_FILLED])
         try:
             self._filled = msgspec.msgpack.decode(stored or b"", type=_Filled)
@@ -117,7 +83,7 @@ class Store:
         self.close()
         with self._refusals():
             shutil.rmtree(self._folder)
-            self._db = _opened(self._folder)
+            self._db = rocksdb.opened(self._folder)
         self._filled = _Filled(self._origin, 0, self._clock())
 
     def fill(self, rows: Iterable[tuple[bytes, bytes | None]], offset: int, at: int | None = None) -> None:
@@ -132,7 +98,7 @@ class Store:
         filled = _Filled(self._origin, offset, self._clock() if at is None else max(at, self._filled.at))
         batch.put(_FILLED, msgspec.msgpack.encode(filled))
         with self._refusals():
-            self._db.write(batch, _unlogged())
+            self._db.write(batch, rocksdb.unlogged())
         self._filled = filled
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -182,43 +148,13 @@ class Store:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, OSError) and type(error) is not Exception:  # as the library's own are
+            if not rocksdb.said(error):
                 raise
-            if _damaged(error):
+            if rocksdb.damaged(error):
                 self.close()
                 shutil.rmtree(self._folder, ignore_errors=True)
                 raise OSError(f"{self._folder} was damaged, and is filled anew ({error})") from None
-            advice = next((advice for word, advice in _PASSING.items() if word in str(error)), None)
-            if advice is not None:
-                raise OSError(f"{self._folder} cannot be used: {error}; {advice}") from None
-            advice = next((advice for word, advice in _REFUSALS.items() if word in str(error)), _REMOVE)
-            raise OperationError(f"{self._folder} cannot be used as a store: {error}; {advice}") from None
-
-
-_PASSING: Final = {
-    "No space left": "make room on its disk",
-    "quota exceeded": "raise the quota of its disk, or make room",
-    "lock hold by current process": "it is being let go of",
-}
-"""What ends without a restart, by what the library says, and who must do what."""
-_REFUSALS: Final = {
-    "While lock file": "another process has it open: stop that, or name another folder in kafka.store",
-    "Too many open files": "let this process open more files (ulimit -n, LimitNOFILE)",
-    "Permission denied": "let this user write there, or name another folder in kafka.store",
-    "Read-only file system": "make its disk writable, or name another folder in kafka.store",
-    "File exists": "it is no folder: remove it, or name another in kafka.store",
-}
-_REMOVE: Final = "look at its disk; it is a cache, and may be removed while no worker uses it"
-
-
-def _opened(folder: Path) -> Rdict:
-    return Rdict(str(folder), options=_options())
-
-
-def _damaged(error: Exception) -> bool:
-    """Whether the library found files that contradict each other, or that one is missing; it raises Exception itself,
-    with a text."""
-    return str(error).startswith("Corruption:") or "IO error: No such file or directory" in str(error)
+            raise rocksdb.refusal(self._folder, error) from None
 
 
 def take(store: Store, records: Records) -> None:

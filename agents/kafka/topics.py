@@ -11,13 +11,13 @@ rejected  what was refused, and why
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import TopicAlreadyExistsError, for_code
 
 from agents.kafka.connection import Connection
 from flowmetrics.configuration import Configuration
@@ -119,7 +119,8 @@ def settings_of(topics: Topics, configuration: Configuration, copies: int) -> Ma
 
 _EXACTLY: Final = ("cleanup.policy", "message.timestamp.type")
 _AT_LEAST: Final = ("delete.retention.ms", "max.message.bytes", "retention.ms")
-"""Settings without which numbers would be wrong or a partition would stall; the others may be the operator's own."""
+"""Settings without which numbers would be wrong or a partition would stall; the others may be the operator's own.
+Events are kept for exactly as long as `log.retention` says."""
 
 
 async def prepare(connection: Connection, configuration: Configuration) -> None:
@@ -181,33 +182,36 @@ async def _check_partitions(admin: AIOKafkaAdminClient, present: list[str], conf
 async def _check_settings(
     admin: AIOKafkaAdminClient, present: list[str], wanted: Mapping[str, Mapping[str, str]], topics: Topics
 ) -> None:
-    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in present]
-    for answer in await admin.describe_configs(resources):
+    async for name, found in _described(admin, present):
+        for key, must in wanted[name].items():
+            kept = key == "retention.ms" and name in (topics.events, topics.rejected)
+            suits = found[key] == must if kept else _suits(key, found[key], must)
+            if not suits:
+                said = " as log.retention says" if kept else ""
+                raise OperationError(
+                    f"the topic {name} has {key}={found[key]} and must have {key}={must}{said}; "
+                    f"change it with kafka-configs.sh --alter --topic {name} --add-config {key}={must}"
+                )
+
+
+async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> AsyncIterator[tuple[str, dict[str, str]]]:
+    """Topics and their settings."""
+    for answer in await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names]):
         for code, _, _, name, entries in answer.resources:
             if code:
                 raise OperationError(
                     f"Kafka does not say the settings of the topic {name}: {for_code(code).__name__}; "
                     "let this user describe the configuration of topics"
                 )
-            found = {entry[0]: entry[1] for entry in entries}
-            for key, must in wanted[name].items():
-                # Events are kept neither shorter nor longer than `log.retention` says.
-                is_log_retention = key == "retention.ms" and name in (topics.events, topics.rejected)
-                if found[key] != must and (is_log_retention or not _suits(key, found[key], must)):
-                    said = " as log.retention says" if is_log_retention else ""
-                    raise OperationError(
-                        f"the topic {name} has {key}={found[key]} and must have {key}={must}{said}; "
-                        f"change it with kafka-configs.sh --alter --topic {name} --add-config {key}={must}"
-                    )
+            yield name, {entry[0]: entry[1] for entry in entries}
 
 
 def _suits(key: str, found: str, must: str) -> bool:
-    """Whether another setting does as well."""
-    return key not in _EXACTLY and (key not in _AT_LEAST or _for_ever(int(found)) >= _for_ever(int(must)))
+    """Whether a setting does as well as the one that is wanted."""
+    if key in _EXACTLY:
+        return found == must
+    return key not in _AT_LEAST or _for_ever(int(found)) >= _for_ever(int(must))
 
 
 def _for_ever(number: int) -> float:
     return math.inf if number < 0 else number
-
-
-__all__ = ["KafkaError", "Topics", "prepare", "topics_of"]

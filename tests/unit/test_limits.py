@@ -1,4 +1,4 @@
-"""Bound law: the largest history that the limits let grow is one record on Kafka, so that no entity stalls a partition."""
+"""Bound law: the largest history that the limits allow is one record on Kafka, so that no entity stalls a partition."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agents.kafka import store as module
+from agents.kafka import rocksdb
 from agents.kafka.former import name_of
 from agents.kafka.store import STALE_US, Store, take
 from flowmetrics.errors import OperationError
@@ -185,7 +185,7 @@ def test_a_full_disk_is_no_damage_and_may_pass(opened: Open, monkeypatch: pytest
         raise Exception("IO error: No space left on device: While appending to file")
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "Rdict", full)
+        patched.setattr(rocksdb, "Rdict", full)
         with pytest.raises(OSError, match=r"No space left on device.*make room on its disk"):
             opened()
     assert kept(opened()) == (100, 100)

@@ -69,8 +69,9 @@ def excuse(mutant: Mutant) -> str | None:
     what, expr = mutant.what, mutant.content["expr"]
     if what.startswith("label kpi left out"):
         return "the series themselves say the KPI; the label only tells promtool that rules are no duplicates"
-    if what.startswith("matcher kpi left out") and 'kpi="' in expr:
-        return "it is joined with an operand that names the KPI"
+    label = what.removeprefix("matcher ").partition(" left out")[0]
+    if f'{label}="' in expr and (label == "kpi" or mutant.name.startswith("flowmetrics:kpi:trusted ")):
+        return "it is joined, by this label too, with an operand that has the same matcher"
     if mutant.name == "FlowmetricsBaselineMissing" and what.startswith(("last_over_time → max", "3 × 0.98")):
         return "series are counted, whatever their values; weeks are whole numbers"
     if mutant.name == "FlowmetricsRestarting" and what.startswith("4 × 0.98"):

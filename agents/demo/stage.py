@@ -1,4 +1,4 @@
-"""The demo on its stage: a simulated company sends its events to a real engine over HTTP, in real time."""
+"""The demo on its stage: a simulated company imports its past, then sends its events to a real engine over HTTP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -18,13 +19,15 @@ import click
 from agents.client import Client
 from agents.demo.alarms import impatient, sound
 from agents.demo.producers import Company
-from agents.local.engine import Engine
+from agents.importing import Outcome, OwnLog
+from agents.local.engine import Engine, directory_of, open_runner
+from agents.local.journal import Journal
 from agents.published import clock_us
 from agents.serving import serve
 from flowmetrics.configuration import Configuration
 from flowmetrics.instants import DAY_US
 
-PAST_EVENTS_A_REQUEST = 5000
+PAST_EVENTS_A_BATCH = 5000
 SECONDS_A_BEAT = 0.5
 
 
@@ -39,16 +42,28 @@ def play(listen: str, seed: int, days: int) -> None:
                 horizon_us=max(60, days + 1) * DAY_US,
             )
         )
+        company = Company(seed, clock_us())
+        _say(f"a simulated company imports its last {days} days …")
+        _import(configuration, company.past(days))
         engine = Engine(configuration)
         engine.start()
         try:
-            asyncio.run(_play(configuration, engine, Company(seed, clock_us()), days, Path(directory)))
+            asyncio.run(_play(configuration, engine, company, Path(directory)))
         finally:
             engine.stop()
     _say("the demo is over; nothing of it is kept")
 
 
-async def _play(configuration: Configuration, engine: Engine, company: Company, days: int, folder: Path) -> None:
+def _import(configuration: Configuration, past: Iterator[bytes]) -> None:
+    """Into the directory, before an engine shows anything: what is half told would be in its charts for ever."""
+    with closing(Journal(directory_of(configuration.broker))) as journal:
+        log = OwnLog(configuration, journal, open_runner(configuration, journal, clock_us()))
+        while batch := list(islice(past, PAST_EVENTS_A_BATCH)):
+            log.take(batch, Outcome())
+        log.finish()
+
+
+async def _play(configuration: Configuration, engine: Engine, company: Company, folder: Path) -> None:
     started: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve(configuration, engine, started))
     both: list[asyncio.Future[Any]] = [serving, started]
@@ -57,10 +72,10 @@ async def _play(configuration: Configuration, engine: Engine, company: Company, 
         await serving  # raises why it could not start
         return
     address = started.result()
-    _say(f"a simulated company sends its last {days} days to {address} …")
+    _say(_words(company, address))
     over = threading.Event()
     alarms = partial(sound, configuration, address, folder, over, _say)
-    producing = asyncio.create_task(asyncio.to_thread(_produce, company, address, days, over, alarms))
+    producing = asyncio.create_task(asyncio.to_thread(_produce, company, address, over, alarms))
     try:
         await serving
     finally:
@@ -69,12 +84,8 @@ async def _play(configuration: Configuration, engine: Engine, company: Company, 
             await producing
 
 
-def _produce(company: Company, address: str, days: int, over: threading.Event, alarms: Callable[[], None]) -> None:
+def _produce(company: Company, address: str, over: threading.Event, alarms: Callable[[], None]) -> None:
     with Client(f"{address}/events", attempts=3) as client:
-        past = company.past(days)
-        while not over.is_set() and (batch := list(islice(past, PAST_EVENTS_A_REQUEST))):
-            client.post(batch)
-        _say(_words(company, address))
         listening = threading.Thread(target=alarms, name="alarms")
         listening.start()
         try:

@@ -570,12 +570,12 @@ def test_the_demo_serves_a_company_and_leaves_nothing_behind(tmp_path: Path) -> 
             cwd=tmp_path, stdout=said, stderr=said, env={**os.environ, "TMPDIR": str(temporary)},
         )  # fmt: skip
     try:
-        url = until(lambda: re.search(r"sends its last 2 days to (http://\S+)", log.read_text()), "it starts")[1]
+        url = until(lambda: re.search(r"live page +(http://\S+)/", log.read_text()), "it says where to look")[1]
+        assert "imports its last 2 days" in log.read_text()
         engine = EngineProcess(tmp_path / "unused")
         engine.url = url
         until(lambda: engine.get("/readyz").status == 200, "it is ready")
-        until(lambda: (engine.metrics().users("checkout") or 0) > 5, "the company works")
-        until(lambda: "live page" in log.read_text(), "it says where to look")
+        assert (engine.metrics().users("checkout") or 0) > 5, "its past is there from the first page on"
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0, log.read_text()
     finally:

@@ -124,7 +124,7 @@ def limit_of(kpi: Kpi, point: Point, baseline: Baseline) -> Limit | None:
 
 def _amount(alert: DriftAlert, amount: float, middle: float) -> float:
     """An amount in the unit of the KPI, or a share of its baseline."""
-    return amount if alert.points else amount * abs(middle)
+    return amount if alert.points else amount * middle
 
 
 def _noise(noise: Noise, rises: bool, point: Point, baseline: Baseline) -> float | None:

@@ -112,7 +112,7 @@ class DriftAlert:
 
     It must move by `minimum`, by three spreads of the former weeks (a spread is `spread_min` or more), and beyond what
     `noise` explains, with `samples_min` of the KPI under it. `minimum` and `spread_min` are shares of the baseline, or
-    with `points` in the unit of the KPI: a score may be zero or negative. Of several windows and percentiles the alert
+    with `points` in the unit of the KPI: only scores may be negative. Of several windows and percentiles the alert
     reads those nearest to `window` and `percentile`, of labels with a total the total, and of others what `only` says,
     else each value. It must last for `hold`, a Prometheus duration, and is over once it was calm for `keep`: for a day,
     or what is beyond its band by day only would be told every day anew.

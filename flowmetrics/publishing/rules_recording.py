@@ -174,7 +174,7 @@ def _of(each: Watched, name: str) -> str:
 def _share_of_baseline(each: Watched, amount: float) -> str:
     """An amount in the unit of the KPI, or a share of its baseline; for each series that has a baseline."""
     baseline = _of(each, "baseline")
-    return f"0 * {baseline} + {amount:g}" if each.declared.points else f"{amount:g} * abs({baseline})"
+    return f"0 * {baseline} + {amount:g}" if each.declared.points else f"{amount:g} * {baseline}"
 
 
 def _margins(kpis: Sequence[Watched]) -> list[Recording]:

@@ -41,8 +41,8 @@ _LINGERS: Final = "40m"
 _BASELINE, _HALF_WAY, _BAND = 64.0, 80.0, 96.0
 """Where the bad direction is up; else the baseline and the band change places."""
 _BEYOND: Final = 1.0000001
-_WITHOUT: Final = ("without band", "without baseline")
-"""What lingers, while that with which it is compared vanishes."""
+_WITHOUT: Final = ("without trusted", "without band", "without baseline")
+"""One of the three that are compared vanishes, while the others stay where it fires."""
 
 
 def alert_case(configuration: Configuration) -> Case:
@@ -131,10 +131,15 @@ def _lines(each: Watched, name: str, labels: Labels, hold: str) -> Iterator[Line
     for metric, value in ((f"band_{'high' if each.rises else 'low'}", band), ("baseline", baseline)):
         gone_us = duration_us(back) if name == f"without {metric.partition('_')[0]}" else math.inf
         known = [
-            Stretch(told.begin, None if told.value is None or duration_us(told.begin) >= gone_us else value)
+            Stretch(told.begin, value if _stays(told, name) and duration_us(told.begin) < gone_us else None)
             for told in values
         ]
         yield Line(f"flowmetrics:kpi:{metric}", labels, _halved(known, edges))
+
+
+def _stays(told: Stretch, name: str) -> bool:
+    """Whether there is something to compare a value with: it comes and goes with the value, but where that is tried."""
+    return told.value is not None or name == "without trusted"
 
 
 def _halved(stretches: Sequence[Stretch], moments: Sequence[str]) -> list[Stretch]:
@@ -158,10 +163,12 @@ def _stretches(moved: float, hold: str, kind: str, usual: float = 0.0, lingering
         gaps = _silence(moved, later(MOVED, EVERY), _GAP) + _silence(moved, later(begin, "64m"), _LONG_GAP)
     if kind == "touches":
         gaps = [Stretch(later(MOVED, EVERY), lingering)]
-    then = {"vanished": None, "stays": moved, **dict.fromkeys(_WITHOUT, lingering)}.get(kind, usual)
+    then = {
+        "stays": moved, "without band": moved, "without baseline": lingering, "vanished": None, "without trusted": None,
+    }  # fmt: skip
     lingers = [Stretch(back, lingering)] if kind == "lingers" else []
     end = later(back, _LINGERS) if lingers else back
-    return [Stretch("0s", usual), Stretch(MOVED, moved), *gaps, *lingers, Stretch(end, then)]
+    return [Stretch("0s", usual), Stretch(MOVED, moved), *gaps, *lingers, Stretch(end, then.get(kind, usual))]
 
 
 def _silence(value: float, begin: str, duration: str) -> list[Stretch]:

@@ -242,7 +242,7 @@ def _counted(each: Watched) -> Iterator[Stream]:
         yield from _pair(each, "chance", (max(54.0, floor),) * 4, None, None)
         enough, _ = _pair(each, "", (float(floor),) * 4, None, None)
         yield replace(enough, name="nothing left", now=0.0, fires=enough.now > 0)
-        yield replace(enough, name="few", weeks=(floor - 1.0,) * 4, now=0.0, fires=False)
+        yield replace(enough, name="few", weeks=(floor - 0.5,) * 4, now=0.0, fires=False)
 
 
 def _others(each: Watched, configuration: Configuration) -> Iterator[tuple[str, str]]:

@@ -126,7 +126,7 @@ def test_an_operator_may_say_otherwise() -> None:
     trusted = {rule["labels"]["kpi"]: rule["expr"] for rule in rules_of(files, "flowmetrics:kpi:trusted")}
     assert re.search(r"flowmetrics_kpi_samples\{[^}]*} >= 77", trusted["flow_time"])
     margins = {tuple(rule["labels"].values()): rule["expr"] for rule in rules_of(files, "flowmetrics:kpi:margin")}
-    assert margins["flow_time", "minimum"] == '0.35 * abs(flowmetrics:kpi:baseline{kpi="flow_time"})'
+    assert margins["flow_time", "minimum"] == '0.35 * flowmetrics:kpi:baseline{kpi="flow_time"}'
     assert margins["csat", "minimum"] == '0 * flowmetrics:kpi:baseline{kpi="csat"} + 0.05', "percentage points"
     assert not rules_of(files, "NpsScoreDrop")
     assert f"{RUNBOOKS}/NpsScoreDrop.md" not in files

@@ -7,7 +7,6 @@ import contextlib
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -56,7 +55,7 @@ def play(listen: str, seed: int, days: int) -> None:
 
 def _import(configuration: Configuration, past: Iterator[bytes]) -> None:
     """Into the directory, before an engine shows anything: what is half told would be in its charts for ever."""
-    with closing(Journal(directory_of(configuration.broker))) as journal:
+    with contextlib.closing(Journal(directory_of(configuration.broker))) as journal:
         log = OwnLog(configuration, journal, open_runner(configuration, journal, clock_us()))
         while batch := list(islice(past, PAST_EVENTS_A_BATCH)):
             log.take(batch, Outcome())

@@ -287,7 +287,10 @@ class Judge:
                 for rule in group["rules"]
                 if _MUTANT in rule or (_name(rule) in wanted and _belongs(rule["expr"], kpis))
             ]
-        reduced = _reduced(case, kpis, wanted)
+        read = {word for group in groups for rule in group["rules"] for word in re.findall(r"[\w:]+", rule["expr"])}
+        reduced = _reduced(case, kpis, wanted, read)
+        if not reduced["input_series"] and not any(each["exp_samples"] for each in reduced["promql_expr_test"]):
+            return False  # nothing is shown that they read, and nothing of them is expected
         order = [group["name"] for group in groups]
         with tempfile.TemporaryDirectory() as folder:
             for name, content in files.items():
@@ -328,8 +331,8 @@ def _belongs(text: str, kpis: Collection[str]) -> bool:
     return not kpis or not named or bool(set(named) & set(kpis))
 
 
-def _reduced(case: dict[str, Any], kpis: Collection[str], wanted: set[str]) -> dict[str, Any]:
-    """The test with what is said of these KPIs, and of the rules that are wanted, alone."""
+def _reduced(case: dict[str, Any], kpis: Collection[str], wanted: set[str], read: set[str]) -> dict[str, Any]:
+    """The test with what is said of these KPIs, and of the rules that are wanted, alone; and with what they read."""
 
     def expected(sample: dict[str, Any]) -> bool:
         name = re.search(r'alertname="(\w+)"', sample["labels"]) or re.match(r"([\w:]+)", sample["labels"])
@@ -338,7 +341,11 @@ def _reduced(case: dict[str, Any], kpis: Collection[str], wanted: set[str]) -> d
 
     return {
         **case,
-        "input_series": [line for line in case["input_series"] if _belongs(line["series"], kpis)],
+        "input_series": [
+            line
+            for line in case["input_series"]
+            if line["series"].partition("{")[0] in read and _belongs(line["series"], kpis)
+        ],
         "promql_expr_test": [
             {**each, "exp_samples": [sample for sample in each["exp_samples"] if expected(sample)]}
             for each in case["promql_expr_test"]

@@ -12,7 +12,7 @@ from flowmetrics.publishing.rules_form import Alert, RuleGroup, rule_file
 from flowmetrics.publishing.rules_recording import recording_groups
 from flowmetrics.publishing.rules_tests_alerts import alert_case
 from flowmetrics.publishing.rules_tests_burns import burn_cases
-from flowmetrics.publishing.rules_tests_engine import engine_cases, week_case
+from flowmetrics.publishing.rules_tests_engine import engine_cases, source_case, week_case
 from flowmetrics.publishing.rules_tests_form import test_file
 from flowmetrics.publishing.rules_tests_kpis import kpi_case
 from flowmetrics.publishing.rules_tests_ranges import range_case
@@ -59,6 +59,7 @@ def _tests(configuration: Configuration) -> Mapping[str, str]:
         "kpis": (["kpis"], (kpis,), [alert_case(configuration)]),
         "engine": (["engine"], engine, engine_cases(configuration)),
         "engine-weeks": (["engine"], engine, [week_case(configuration)]),
+        "engine-sources": (["engine"], engine, [source_case(configuration)]),
     }
     return {
         f"{TESTS}/flowmetrics-{name}.yaml": test_file([f"flowmetrics-{n}.yaml" for n in rules], of, *cases)

@@ -57,6 +57,8 @@ class Timeline(NamedTuple):
 MINUTES: Final = Timeline("4m", "25h", "28h")
 """No range of minutes is a multiple of four, or versions of Prometheus would differ in what lies on its edge."""
 WEEKS: Final = Timeline("40m", "24d", "26d")
+QUARTERS: Final = Timeline("9m", "22d", "533h")
+"""For what waits a quarter of an hour and looks back over weeks. No range is a multiple of nine minutes."""
 
 
 def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
@@ -93,12 +95,17 @@ def week_case(configuration: Configuration) -> Case:
     rules = _rules(configuration)
     tried = [
         _Tried("alive", _ALIVE, None),
-        *_stale(rules),
         *_late(rules),
         *_baselines(rules, own_labels(configuration)),
         *_long_gone(rules),
     ]
     return _case("every alert about the engine that looks back over weeks", WEEKS, rules, tried)
+
+
+def source_case(configuration: Configuration) -> Case:
+    """A source that is silent, against what it sent in former weeks."""
+    rules = _rules(configuration)
+    return _case("a source is silent", QUARTERS, rules, [_Tried("alive", _ALIVE, None), *_stale(rules)])
 
 
 class _Tried:
@@ -407,26 +414,34 @@ LITTLE: Final = 0.25
 
 
 def _stale(rules: Rules) -> Iterator[_Tried]:
-    """A source that is silent, against what it sent in each former week."""
+    """A source that is silent, against what it sent in each former week, from an hour before that time to one after."""
     rule, enough = rules["FlowmetricsSourceStale"][0], float(EXPECTED_MIN)
-    begun = WEEKS.begun
+
+    def but(value: float | None, begin: str, lasts: str = QUARTERS.every) -> list[Stretch]:
+        return [Stretch(begin, value), Stretch(later(begin, lasts), enough)]
+
     for window in ("1h", "1d"):
 
-        def growth(*stretches: Stretch, window: str = window) -> list[Line]:
-            return [_recorded(f"source:accepted_growth{window}", *stretches, source="any")]
+        def growth(now: float, *former: Stretch, since: str = "0s", window: str = window) -> list[Line]:
+            usual, *silent = _during(now, usual=enough, timeline=QUARTERS)
+            told = sorted([replace(usual, begin=since), *former, *silent], key=lambda each: duration_us(each.begin))
+            return [_recorded(f"source:accepted_growth{window}", *told, source="any")]
 
-        silent = _during(0.0, usual=enough, timeline=WEEKS)
-        yield _Tried(f"silent for {window}", growth(*silent), rule, source="any")
-        yield _Tried(f"one event in {window}", growth(*_during(1.0, usual=enough, timeline=WEEKS)), None)
+        yield _Tried(f"silent for {window}", growth(0.0), rule, source="any")
+        yield _Tried(f"one event in {window}", growth(1.0), None)
+        yield _Tried(f"silent for {window}, new", growth(0.0, since="10d"), None)
         for week in range(1, WEEKS_MIN + 1):
-            then = earlier(begun, f"{7 * week}d")
-            around = [Stretch(earlier(then, "2d"), enough - LITTLE), Stretch(later(then, "3d"), enough)]
-            few = sorted([*silent, *around], key=lambda each: duration_us(each.begin))
-            yield _Tried(f"silent for {window}, few {week} weeks ago", growth(*few), None)
-            hole = [Stretch(earlier(then, "40m"), None), Stretch(later(then, "40m"), enough)]
-            holed = sorted([*silent, *hole], key=lambda each: duration_us(each.begin))
-            yield _Tried(f"silent for {window}, a gap {week} weeks ago", growth(*holed), rule, source="any")
-        yield _Tried(f"silent for {window}, new", growth(Stretch("10d", enough), *silent[1:]), None)
+            then, few = earlier(QUARTERS.begun, f"{7 * week}d"), enough - LITTLE
+            # just within two hours of each other, the first just before the begin
+            moments = [later(earlier(then, "18m"), f"{108 * n}m") for n in range(4)]
+            seldom = [each for moment in moments for each in but(few, moment)]
+            yield _Tried(f"silent for {window}, few now and then {week} weeks ago", growth(0.0, *seldom), None)
+            for what, stretches in (
+                ("few until an hour before", but(few, earlier(then, "3h"), "117m")),
+                ("a gap", but(None, earlier(then, "36m"), "72m")),
+            ):
+                lines = growth(0.0, *stretches)
+                yield _Tried(f"silent for {window}, {what}, {week} weeks ago", lines, rule, source="any")
 
 
 def _late(rules: Rules) -> Iterator[_Tried]:

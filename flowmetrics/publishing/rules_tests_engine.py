@@ -15,6 +15,7 @@ from flowmetrics.instants import duration_text, duration_us
 from flowmetrics.publishing.rules_cells import own_labels
 from flowmetrics.publishing.rules_engine import (
     BURNS,
+    DIP,
     EXPECTED_MIN,
     LAG_EVENTS_MIN,
     LATE_SECONDS,
@@ -424,7 +425,9 @@ def _stale(rules: Rules) -> Iterator[_Tried]:
 
         def growth(now: float, *former: Stretch, since: str = "0s", window: str = window) -> list[Line]:
             usual, *silent = _during(now, usual=enough, timeline=QUARTERS)
-            told = sorted([replace(usual, begin=since), *former, *silent], key=lambda each: duration_us(each.begin))
+            told = sorted(
+                [replace(usual, begin=since), *former, *silent], key=lambda stretch: duration_us(stretch.begin)
+            )
             return [_recorded(f"source:accepted_growth{window}", *told, source="any")]
 
         yield _Tried(f"silent for {window}", growth(0.0), rule, source="any")
@@ -547,6 +550,17 @@ def _moved(now: str, width: Mapping[str, int]) -> dict[str, _Counted]:
         "shown by nobody": _Counted(
             _counting(_FROM_ZERO, Stretch(_ago(now, 3), None)), {w: max(0, n - 4) for w, n in width.items()}, {}
         ),
+        "half of it is gone, and then all": _Counted(
+            [
+                *_counting(_FROM_ZERO, Stretch(_ago(now, 40), None)),
+                *_counting(Stretch("0s", 1000), Stretch(_ago(now, 3), None), worker="b"),
+            ],
+            _less(now, width, 40),
+            {},
+        ),
+        "begun, and one is not ready": _Counted(
+            [*_counting(Stretch(now, 7)), _raw("engine_ready", Stretch("0s", 0.0), worker="b")], {}, {}
+        ),
         "not shown by anybody an hour ago": _Counted(
             _counting(_FROM_ZERO, *_hole(now, width["1h"], 4)), {**width, "1h": width["1h"] + 4}, _but(width, "1h")
         ),
@@ -558,15 +572,26 @@ def _sunk(now: str, width: Mapping[str, int]) -> Iterator[tuple[str, _Counted]]:
 
     A missing sample is seen for five minutes more.
     """
-    last, other = _steps(now), _counting(Stretch("0s", 1000), worker="b")
+    other = _counting(Stretch("0s", 1000), worker="b")
     apart = [steps for steps in sorted(width.values(), reverse=True) if steps >= _steps("1h")]
     for missing in (3, 4):
         holes = [stretch for steps in apart for stretch in _hole(now, steps, missing)]
-        showed = {w: n if n not in apart else n + missing if missing == 3 else last for w, n in width.items()}
-        shows = {w: max(0, n - 3) if missing == 3 else max(n, 4) - last for w, n in width.items()}
-        gone = Stretch(_ago(now, missing - 1), None)
-        yield f"half of it is gone, {missing}", _Counted([*_counting(_FROM_ZERO, gone), *other], shows, shows)
+        showed = {w: n if n not in apart else n + missing if missing == 3 else _steps(now) for w, n in width.items()}
         yield f"half of it was gone, {missing}", _Counted([*_counting(_FROM_ZERO, *holes), *other], showed, showed)
+    for since in (2, 3, 8, 9, 11):  # bridged; and what is just within and just beyond a range, and three times it
+        gone = [*_counting(_FROM_ZERO, Stretch(_ago(now, since), None)), *other]
+        shows = {w: max(0, n - 3) for w, n in width.items()} if since == 2 else _less(now, width, since)
+        yield f"half of it is gone since {since}", _Counted(gone, shows, shows)
+
+
+def _less(now: str, width: Mapping[str, int], since: int) -> dict[str, int]:
+    """By how much what is left is less than what was shown before each window, in the ten minutes looked at there."""
+
+    def less(window: str) -> int:
+        looked_at = range(_steps(window), _steps(later(window, DIP)))
+        return next((max(steps, since + 1) - _steps(now) for steps in looked_at if steps >= since), 0)
+
+    return {window: less(window) for window in width}
 
 
 def _hole(now: str, steps: int, missing: int) -> list[Stretch]:
@@ -612,7 +637,8 @@ def _grown(cluster: str, counted: _Counted) -> Iterator[tuple[str, float]]:
         if steps:
             share = rejected * steps / (accepted * steps + rejected * steps)
             yield series(f"flowmetrics:engine:reject_burn{window}", labels), share / REJECTS_BUDGET
-    yield series("flowmetrics:engine:overflow_growth1h", labels), overflow * counted.growth["1h"]
+        if window == "1h":
+            yield series(f"flowmetrics:engine:overflow_growth{window}", labels), overflow * steps
     for window in [window for window in ("1h", "1d") if window in counted.of_sources]:
         told = {"cluster": cluster, "source": "any"}
         yield series(f"flowmetrics:source:accepted_growth{window}", told), accepted * counted.of_sources[window]

@@ -578,7 +578,8 @@ def _sunk(now: str, width: Mapping[str, int]) -> Iterator[tuple[str, _Counted]]:
         holes = [stretch for steps in apart for stretch in _hole(now, steps, missing)]
         showed = {w: n if n not in apart else n + missing if missing == 3 else _steps(now) for w, n in width.items()}
         yield f"half of it was gone, {missing}", _Counted([*_counting(_FROM_ZERO, *holes), *other], showed, showed)
-    for since in (2, 3, 8, 9, 11):  # bridged; and what is just within and just beyond a range, and three times it
+    # bridged and not; and just within and just beyond ten minutes before the shorter windows, and three times as long
+    for since in (2, 3, 8, 9, 11) if now == SOON else (2, 3):
         gone = [*_counting(_FROM_ZERO, Stretch(_ago(now, since), None)), *other]
         shows = {w: max(0, n - 3) for w, n in width.items()} if since == 2 else _less(now, width, since)
         yield f"half of it is gone since {since}", _Counted(gone, shows, shows)

@@ -84,8 +84,7 @@ class Server:
         app.router.add_get("/{file:.*}", self._page)
         self._runner = web.AppRunner(app, auto_decompress=False, shutdown_timeout=SHUTDOWN_SECONDS, access_log=None)
         await self._runner.setup()
-        host, _, port = self._configuration.listen.rpartition(":")
-        site = web.SockSite(self._runner, _bind(host.strip("[]"), int(port)))
+        site = web.SockSite(self._runner, bound(self._configuration.listen))
         await site.start()
         self._tasks = [asyncio.create_task(self._heartbeat()), asyncio.create_task(self._fill_past())]
         address = self._runner.addresses[0]
@@ -218,12 +217,14 @@ def folder_of(configuration: Configuration) -> Path:
     return directory_of(configuration.broker) if local else Path(configuration.kafka_store)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+def bound(listen: str) -> socket.socket:
+    """A socket at HOST:PORT. Raises OperationError where somebody else is there."""
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        listener.bind((host, int(port)))
     except OSError as error:
         listener.close()
         raise OperationError(

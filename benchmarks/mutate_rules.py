@@ -74,46 +74,36 @@ class Mutant:
         return named.union(*(pair for pair in _EXPECTED if named & pair))
 
 
+_EXCUSES: Final = (
+    (
+        ".*: label kpi left out",
+        "the series themselves say the KPI; the label only tells promtool that rules are no duplicates",
+    ),
+    ("FlowmetricsBaselineMissing: last_over_time → max", "series are counted, whatever their values"),
+    ("FlowmetricsRestarting: 4 × 0.98", "starts are whole numbers"),
+    ("(FlowmetricsBaselineMissing|flowmetrics:kpi:band_.*): 3 × 0.98", "weeks are whole numbers"),
+    ("flowmetrics:engine:workers: count without → sum", "each worker shows a one"),
+    (
+        "flowmetrics:engine:.*: 1d × ",
+        "the series goes on from itself with each evaluation, and a test cannot miss one",
+    ),
+    (
+        "flowmetrics:kpi:baseline_spread .*: > → >=",
+        "where the deviation is the least spread, it is the same number that is taken instead",
+    ),
+)
+"""Mutants that nothing can notice, by what they are called, and why."""
+
+
 def excuse(mutant: Mutant) -> str | None:
     """Why nothing can notice a mutant; None for most."""
-    what, expr = mutant.what, mutant.content["expr"]
-    label = what.removeprefix("matcher ").partition(" left out")[0]
-    trusted, recorded = mutant.name.startswith("flowmetrics:kpi:trusted "), r"\nand flowmetrics:kpi:trusted\{"
-    return next(
-        (
-            reason
-            for is_so, reason in (
-                (
-                    what.startswith("label kpi left out"),
-                    "the series themselves say the KPI; the label only tells promtool that rules are no duplicates",
-                ),
-                (
-                    f'{label}="' in expr and (label == "kpi" or trusted),
-                    "it is joined, by this label too, with an operand that has the same matcher",
-                ),
-                (
-                    label != what and re.search(recorded, expr),
-                    "it is joined with what is trusted, of which there are no others",
-                ),
-                ("baseline_weeks" in expr and what.startswith("3 × 0.98"), "weeks are whole numbers"),
-                (
-                    mutant.name == "FlowmetricsBaselineMissing" and what.startswith("last_over_time → max"),
-                    "series are counted, whatever their values",
-                ),
-                (mutant.name == "FlowmetricsRestarting" and what.startswith("4 × 0.98"), "starts are whole numbers"),
-                (
-                    mutant.name.startswith("flowmetrics:kpi:baseline_spread ") and what.startswith("> → >="),
-                    "where the deviation is the least spread, it is the same number that is taken instead",
-                ),
-                (
-                    mutant.name.startswith("flowmetrics:engine:") and what.startswith("1d × "),
-                    "the series goes on from itself with each evaluation, and a test cannot miss one",
-                ),
-            )
-            if is_so
-        ),
-        None,
-    )
+    expr, trusted = mutant.content["expr"], mutant.name.startswith("flowmetrics:kpi:trusted ")
+    if left_out := re.match(r"matcher (\w+) left out", mutant.what):
+        if f'{left_out[1]}="' in expr and (left_out[1] == "kpi" or trusted):
+            return "it is joined, by this label too, with an operand that has the same matcher"
+        if "\nand flowmetrics:kpi:trusted{" in expr:
+            return "it is joined with what is trusted, of which there are no others"
+    return next((reason for pattern, reason in _EXCUSES if re.match(pattern, str(mutant))), None)
 
 
 # --- mutants ----------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from agents.importing import Outcome, OwnLog
 from agents.local.engine import Engine, directory_of, open_runner
 from agents.local.journal import Journal
 from agents.published import clock_us
-from agents.serving import serve
+from agents.serving import bound, serve
 from flowmetrics.configuration import Configuration
 from flowmetrics.instants import DAY_US
 
@@ -32,7 +32,11 @@ SECONDS_A_BEAT = 0.5
 
 def play(listen: str, seed: int, days: int) -> None:
     """Run until Ctrl-C; the data directory is removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="flowmetrics-demo-") as directory:
+    bound(listen).close()  # a port that is taken is told before anything else takes time
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        tempfile.TemporaryDirectory(prefix="flowmetrics-demo-") as directory,
+    ):
         configuration = impatient(
             replace(
                 Configuration(),

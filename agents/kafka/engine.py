@@ -165,18 +165,20 @@ class KafkaEngine:
                     readings.append(await asyncio.to_thread(unit.state.reading, now))
                 good_until = min(good_until, self._good_until(unit))
         shown.reason = self._reason(units)
-        if shown.reason and shown.ready:
+        ready = not shown.reason
+        if shown.ready and not ready:
             log.warning("not ready: %s", shown.reason)
-        elif not shown.reason and not shown.ready:
-            log.info("ready")
-        shown.ready = not shown.reason
+            shown.ready = False
         epochs = epoch_families(min((each.epoch for each in readings), default=None), progress)
         bare = self._bare.render([*self._engine_families(units, ready=False), *epochs])
-        engine = [*self._engine_families(units, shown.ready), *epochs]
+        engine = [*self._engine_families(units, ready), *epochs]
         page = await asyncio.to_thread(self._page.render, [*_merged(each.families for each in readings), *engine])
         if list(worker.units.values()) == units:
             shown.page, shown.bare, shown.good_until = page, bare, good_until
             shown.kpis = readings[-1].kpis if readings else shown.kpis
+            if ready and not shown.ready:
+                log.info("ready")
+            shown.ready = ready  # after the page: who asks for it because of this must find the numbers
         points = {key: held for each in readings for key, held in each.points.items()}
         for listener in shown.listeners:
             listener(now // SECOND_US, points)

@@ -162,14 +162,13 @@ class Engine:
         shown = self.published
         self._count_refused(runner)
         families = runner.families(self._clock())
-        shown.ready = shown.ready or runner.caught_up
-        if not self.alive:
-            shown.ready = False
-        shown.reason = "" if shown.ready else f"catching up: {runner.waiting} events of the log are not counted yet"
-        if not shown.ready:
+        ready = self.alive and (shown.ready or runner.caught_up)
+        if not ready:
             families = []  # unknown is not zero: nothing is shown before it is right
-        process = process_families(shown.ready, self._started_us)
+        process = process_families(ready, self._started_us)
         shown.page = self._page.render([*families, *runner.engine_families(), *process])
         shown.kpis = runner.read.kpis
+        shown.reason = "" if ready else f"catching up: {runner.waiting} events of the log are not counted yet"
+        shown.ready = ready  # after the page: who asks for it because of this must find the numbers
         for listener in shown.listeners:
-            listener(runner.now // SECOND_US, runner.read.latest if shown.ready else {})
+            listener(runner.now // SECOND_US, runner.read.latest if ready else {})

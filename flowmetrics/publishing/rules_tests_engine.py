@@ -40,6 +40,8 @@ from flowmetrics.publishing.rules_tests_form import (
 )
 
 _LEAST: Final = 1.0000001
+_LITTLE: Final = 0.1
+"""Less than one event: no count falls short by it, so that a threshold is tried closer than any count can."""
 _BUSY_LAG: Final = 240.0
 """What may wait where 600 events arrive with each evaluation: those of a minute, read from the latest eight."""
 
@@ -219,12 +221,12 @@ def _rejects(rules: Rules) -> Iterator[_Tried]:
                 ("burning", factor * _LEAST, factor * _LEAST, REJECTS_MIN, True),
                 ("burning at", factor, 99.0, REJECTS_MIN, False),
                 ("burning over", 99.0, factor, REJECTS_MIN, False),
-                ("burning few", 99.0, 99.0, REJECTS_MIN - 1, False),
+                ("burning few", 99.0, 99.0, REJECTS_MIN - _LITTLE, False),
             ):
                 lines = [
                     _recorded(f"engine:reject_burn{long}", *_during(by_long)),
                     _recorded(f"engine:reject_burn{short}", *_during(by_short)),
-                    _recorded(f"engine:rejected_growth{long}", *_during(float(number))),
+                    _recorded(f"engine:rejected_growth{long}", *_during(number)),
                 ]
                 yield _Tried(f"{name} {long}", lines, rule if fires else None)
 
@@ -410,10 +412,6 @@ _DISTURBANCES: Final[Mapping[str, Callable[[Line, str], list[Line]]]] = {
 }
 
 
-LITTLE: Final = 0.25
-"""Less than one event: no count falls short by it, so that a threshold is tried closer than any count can."""
-
-
 def _stale(rules: Rules) -> Iterator[_Tried]:
     """A source that is silent, against what it sent in each former week, from an hour before that time to one after."""
     rule, enough = rules["FlowmetricsSourceStale"][0], float(EXPECTED_MIN)
@@ -434,7 +432,7 @@ def _stale(rules: Rules) -> Iterator[_Tried]:
         yield _Tried(f"one event in {window}", growth(1.0), None)
         yield _Tried(f"silent for {window}, new", growth(0.0, since="10d"), None)
         for week in range(1, WEEKS_MIN + 1):
-            then, few = earlier(QUARTERS.begun, f"{7 * week}d"), enough - LITTLE
+            then, few = earlier(QUARTERS.begun, f"{7 * week}d"), enough - _LITTLE
             # just within two hours of each other, the first just before the begin
             moments = [later(earlier(then, "18m"), f"{108 * n}m") for n in range(4)]
             seldom = [each for moment in moments for each in but(few, moment)]
@@ -469,7 +467,7 @@ def _late(rules: Rules) -> Iterator[_Tried]:
 
     yield _Tried("late at", lag(late), None)
     yield _Tried("late", lag(late + 1), rule, since, source="any")
-    yield _Tried("late few", lag(late + 1, events=EXPECTED_MIN - LITTLE), None)
+    yield _Tried("late few", lag(late + 1, events=EXPECTED_MIN - _LITTLE), None)
     yield _Tried("as late as always", lag(late + 1, usual=(late + 1) / 2), None)
     yield _Tried("later than always", lag(late + 1, usual=late / 2), rule, since, source="any")
     seldom = [Stretch(later(WEEKS.begun, f"{40 * n}m"), (late + 1) * (n % 2)) for n in range(31)]

@@ -8,10 +8,11 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -560,16 +561,27 @@ def test_generated_pages_are_fresh_until_one_is_changed_lost_or_foreign(tmp_path
 # --- the demo --------------------------------------------------------------------------------------------------------
 
 
-def test_the_demo_serves_a_company_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    temporary = tmp_path / "tmp"
+@contextmanager
+def demo(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """The command with what it says; it must leave nothing in its folder for temporary files."""
+    temporary, log = folder / "tmp", folder / "log.txt"
     temporary.mkdir()
-    log = tmp_path / "log.txt"
     with log.open("wb") as said:
         process = subprocess.Popen(
-            [COMMAND, "demo", "--listen", "127.0.0.1:0", "--days", "2", "--seed", "3"],
-            cwd=tmp_path, stdout=said, stderr=said, env={**os.environ, "TMPDIR": str(temporary)},
+            [COMMAND, "demo", "--seed", "3", *words],
+            cwd=folder, stdout=said, stderr=said, env={**os.environ, "TMPDIR": str(temporary)},
         )  # fmt: skip
     try:
+        yield process, log
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in log.read_text(), log.read_text()
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_demo_serves_a_company_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    with demo(tmp_path, "--listen", "127.0.0.1:0", "--days", "2") as (process, log):
         url = until(lambda: re.search(r"live page +(http://\S+)/", log.read_text()), "it says where to look")[1]
         assert "imports its last 2 days" in log.read_text()
         engine = EngineProcess(tmp_path / "unused")
@@ -578,12 +590,25 @@ def test_the_demo_serves_a_company_and_leaves_nothing_behind(tmp_path: Path) -> 
         assert (engine.metrics().users("checkout") or 0) > 5, "its past is there from the first page on"
         process.send_signal(signal.SIGINT)
         assert process.wait(15) == 0, log.read_text()
-    finally:
-        process.kill()
-        process.wait()
-    assert "Traceback" not in log.read_text(), log.read_text()
     assert "nothing of it is kept" in log.read_text()
-    assert list(temporary.iterdir()) == []
+
+
+def test_the_demo_can_be_stopped_while_it_imports_its_past(tmp_path: Path) -> None:
+    with demo(tmp_path, "--listen", "127.0.0.1:0", "--days", "365") as (process, log):
+        until(lambda: "imports its last 365 days" in log.read_text(), "it imports")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(15) == 0, log.read_text()
+    assert "live page" not in log.read_text()
+    assert log.read_text().endswith("nothing of it is kept\n")
+
+
+def test_the_demo_says_that_its_port_is_taken_before_it_imports_anything(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        listen = f"127.0.0.1:{other.getsockname()[1]}"
+        with demo(tmp_path, "--listen", listen) as (process, log):
+            assert process.wait(15) == 1
+    assert f"cannot listen on {listen}" in log.read_text()
+    assert "imports" not in log.read_text()
 
 
 # --- progress --------------------------------------------------------------------------------------------------------

@@ -12,10 +12,12 @@ from flowmetrics.publishing.rules_form import Alert, RuleGroup, rule_file
 from flowmetrics.publishing.rules_recording import recording_groups
 from flowmetrics.publishing.rules_tests_alerts import alert_case
 from flowmetrics.publishing.rules_tests_burns import burn_cases
-from flowmetrics.publishing.rules_tests_engine import engine_cases, source_case, week_case
+from flowmetrics.publishing.rules_tests_counters import counter_cases
+from flowmetrics.publishing.rules_tests_engine import engine_cases
 from flowmetrics.publishing.rules_tests_form import test_file
 from flowmetrics.publishing.rules_tests_kpis import kpi_case
 from flowmetrics.publishing.rules_tests_ranges import range_case
+from flowmetrics.publishing.rules_tests_weeks import source_case, week_case
 from flowmetrics.publishing.runbooks import RUNBOOKS, runbooks
 
 TESTS: Final = "deploy/prometheus/tests"
@@ -57,7 +59,7 @@ def _tests(configuration: Configuration) -> Mapping[str, str]:
         "recording": (["recording", "kpis"], (*recorded, kpis), [kpi_case(configuration), *burn_cases(configuration)]),
         "ranges": (["recording"], recorded, [range_case(configuration)]),
         "kpis": (["kpis"], (kpis,), [alert_case(configuration)]),
-        "engine": (["engine"], engine, engine_cases(configuration)),
+        "engine": (["engine"], engine, [*engine_cases(configuration), *counter_cases()]),
         "engine-weeks": (["engine"], engine, [week_case(configuration)]),
         "engine-sources": (["engine"], engine, [source_case(configuration)]),
     }

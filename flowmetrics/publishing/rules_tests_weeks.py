@@ -1,0 +1,149 @@
+"""The unit tests of the alerts about the engine that compare with former weeks, or look back over days."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Final
+
+from flowmetrics.configuration import Configuration
+from flowmetrics.drift import WEEKS_MIN
+from flowmetrics.instants import duration_us
+from flowmetrics.publishing.rules_cells import own_labels
+from flowmetrics.publishing.rules_engine import EXPECTED_MIN, LATE_SECONDS
+from flowmetrics.publishing.rules_tests_clusters import (
+    ALIVE,
+    LITTLE,
+    Rules,
+    Timeline,
+    Tried,
+    case,
+    during,
+    raw,
+    recorded,
+    rules_of,
+)
+from flowmetrics.publishing.rules_tests_form import Case, Line, Stretch, earlier, later
+
+WEEKS: Final = Timeline("40m", "24d", "26d")
+QUARTERS: Final = Timeline("9m", "22d", "533h")
+"""For what waits a quarter of an hour and looks back over weeks. No range is a multiple of nine minutes."""
+
+
+def week_case(configuration: Configuration) -> Case:
+    """What is told against former weeks."""
+    rules = rules_of(configuration)
+    tried = [
+        Tried("alive", ALIVE, None),
+        *_late(rules),
+        *_baselines(rules, own_labels(configuration)),
+        *_long_gone(rules),
+    ]
+    return case("every alert about the engine that looks back over weeks", WEEKS, rules, tried)
+
+
+def source_case(configuration: Configuration) -> Case:
+    """A source that is silent, against what it sent in former weeks."""
+    rules = rules_of(configuration)
+    return case("a source is silent", QUARTERS, rules, [Tried("alive", ALIVE, None), *_stale(rules)])
+
+
+def _stale(rules: Rules) -> Iterator[Tried]:
+    """A source that is silent, against what it sent in each former week, from an hour before that time to one after."""
+    rule, enough = rules["FlowmetricsSourceStale"][0], float(EXPECTED_MIN)
+
+    def but(value: float | None, begin: str, lasts: str = QUARTERS.every) -> list[Stretch]:
+        return [Stretch(begin, value), Stretch(later(begin, lasts), enough)]
+
+    for window in ("1h", "1d"):
+
+        def growth(now: float, *former: Stretch, since: str = "0s", window: str = window) -> list[Line]:
+            usual, *silent = during(now, usual=enough, timeline=QUARTERS)
+            told = sorted(
+                [replace(usual, begin=since), *former, *silent], key=lambda stretch: duration_us(stretch.begin)
+            )
+            return [recorded(f"source:accepted_growth{window}", *told, source="any")]
+
+        yield Tried(f"silent for {window}", growth(0.0), rule, source="any")
+        yield Tried(f"one event in {window}", growth(1.0), None)
+        yield Tried(f"silent for {window}, new", growth(0.0, since="10d"), None)
+        for week in range(1, WEEKS_MIN + 1):
+            then, few = earlier(QUARTERS.begun, f"{7 * week}d"), enough - LITTLE
+            # just within two hours of each other, the first just before the begin
+            moments = [later(earlier(then, "18m"), f"{108 * n}m") for n in range(4)]
+            seldom = [each for moment in moments for each in but(few, moment)]
+            yield Tried(f"silent for {window}, few now and then {week} weeks ago", growth(0.0, *seldom), None)
+            for what, stretches in (
+                ("few until an hour before", but(few, earlier(then, "3h"), "117m")),
+                ("a gap", but(None, earlier(then, "36m"), "72m")),
+            ):
+                lines = growth(0.0, *stretches)
+                yield Tried(f"silent for {window}, {what}, {week} weeks ago", lines, rule, source="any")
+
+
+def _late(rules: Rules) -> Iterator[Tried]:
+    """A source whose events come late, always, seldom, or as they always did."""
+    rule, late = rules["FlowmetricsLateEvents"][0], float(LATE_SECONDS)
+    since = later(WEEKS.begun, WEEKS.every)  # the first evaluation whose last hour lies behind the begin
+    week_ago = earlier(WEEKS.begun, "7d")
+
+    def lag(value: float, usual: float = 0.0, events: float = EXPECTED_MIN) -> list[Line]:
+        then = [Stretch("0s", 0.0), Stretch(earlier(week_ago, "1d"), usual), Stretch(later(week_ago, "3d"), 0.0)]
+        told = [*then, *during(value, timeline=WEEKS)[1:]]
+        return [
+            raw("event_lag_seconds", *told, source="any"),
+            raw(
+                "event_lag_seconds",
+                *(Stretch(each.begin, 2 * (each.value or 0)) for each in told),
+                source="any",
+                worker="b",
+            ),
+            recorded("source:accepted_growth1h", Stretch("0s", events), source="any"),
+        ]
+
+    yield Tried("late at", lag(late), None)
+    yield Tried("late", lag(late + 1), rule, since, source="any")
+    yield Tried("late few", lag(late + 1, events=EXPECTED_MIN - LITTLE), None)
+    yield Tried("as late as always", lag(late + 1, usual=(late + 1) / 2), None)
+    yield Tried("later than always", lag(late + 1, usual=late / 2), rule, since, source="any")
+    seldom = [Stretch(later(WEEKS.begun, f"{40 * n}m"), (late + 1) * (n % 2)) for n in range(31)]
+    growth = recorded("source:accepted_growth1h", Stretch("0s", float(EXPECTED_MIN)), source="any")
+    then = [Stretch(later(earlier(week_ago, "4h"), f"{40 * n}m"), (late + 1) / 2 * (n % 2)) for n in range(85)]
+    told = [Stretch("0s", 0.0), *then, *during(late + 1, timeline=WEEKS)[1:]]
+    lines = [raw("event_lag_seconds", *told, source="any"), growth]
+    yield Tried("late, and a week ago now and then", lines, rule, since, source="any")
+    yield Tried("late now and then", [raw("event_lag_seconds", *seldom, source="any"), growth], None)
+
+
+def _baselines(rules: Rules, labels: Collection[str]) -> Iterator[Tried]:
+    """A KPI without a baseline, with too short a one, and with one; and one that is not known all the time."""
+    rule = rules["FlowmetricsBaselineMissing"][0]
+    always = [Stretch(WEEKS.begun, 2.0)]
+    for cluster, trusted, weeks, fires in (
+        ("no former weeks", always, None, True),
+        ("too few former weeks", always, WEEKS_MIN - 1.0, True),
+        ("former weeks", always, float(WEEKS_MIN), False),
+        ("no former weeks, and a sample is missing", _with_gaps("40m"), None, True),
+        ("no former weeks, and two samples are missing", _with_gaps("80m"), None, False),
+    ):
+        cell = {"kpi": "any", "value_stream": "some", **dict.fromkeys(labels, "some")}
+        known = [Stretch(WEEKS.begun, weeks), Stretch(WEEKS.back, float(WEEKS_MIN))]
+        lines = [recorded("kpi:trusted", *trusted, **cell), recorded("kpi:baseline_weeks", *known, **cell)]
+        yield Tried(cluster, lines, rule if fires else None, value=1, kpi="any")
+
+
+def _with_gaps(gap: str) -> list[Stretch]:
+    """Known from the begin on, but for a gap in each 16 hours until the end."""
+    returns = [later(WEEKS.begun, f"{16 * n}h") for n in range(5)]
+    known = [Stretch(WEEKS.begun, 2.0)]
+    for back in returns[1:]:
+        known += [Stretch(earlier(back, gap), None), Stretch(back, 2.0)]
+    return known
+
+
+def _long_gone(rules: Rules) -> Iterator[Tried]:
+    """One of several engines that is gone for days; after a week it is forgotten."""
+    for days, fires in ((4, True), (12, False)):
+        since = earlier(WEEKS.begun, f"{days}d")
+        gone = raw("build_info", Stretch("0s", 1.0), Stretch(since, None), Stretch(WEEKS.back, 1.0), version="1")
+        yield Tried(f"gone for {days} days", [gone], rules["FlowmetricsAbsent"][0] if fires else None, since)

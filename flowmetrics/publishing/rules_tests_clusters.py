@@ -61,6 +61,7 @@ class Tried:
 
 
 def case(name: str, timeline: Timeline, rules: Rules, tried: Sequence[Tried]) -> Case:
+    """One run over all engines: what fires whenever something begins or ends to fire, and an evaluation before."""
     spans = [(each, *each.span(timeline)) for each in tried]
     edges = {edge for each, *span in spans if each.rule for edge in span}
     moments = sorted(edges | {earlier(edge, timeline.every) for edge in edges}, key=duration_us)
@@ -81,6 +82,7 @@ def case(name: str, timeline: Timeline, rules: Rules, tried: Sequence[Tried]) ->
 
 
 def rules_of(configuration: Configuration) -> Rules:
+    """The alerts about the engine by their name."""
     rules: dict[str, list[Alert]] = {}
     for group in engine_groups(configuration):
         for rule in group.rules:
@@ -108,3 +110,4 @@ ALIVE: Final = (
     raw("build_info", Stretch("0s", 1.0), version="1"),
     raw("engine_ready", Stretch("0s", 1.0)),
 )
+"""An engine that does nothing wrong."""

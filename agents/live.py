@@ -21,7 +21,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.families import Labels
 from flowmetrics.kpi import BurnAlert, DriftAlert, Kpi, NoAlert, Point
 from flowmetrics.kpis import selected
-from flowmetrics.publishing.rules_cells import watched
+from flowmetrics.publishing.rules.cells import watched
 from flowmetrics.steps.read import Points
 
 log = logging.getLogger(__name__)

@@ -50,9 +50,9 @@ from flowmetrics.instants import (
 )
 from flowmetrics.kpi import DriftAlert
 from flowmetrics.kpis import catalogue
-from flowmetrics.publishing.passes import pass_files
-from flowmetrics.publishing.rules_cells import TOTALS, Watched, watched
-from flowmetrics.publishing.rules_drift import beyond, lingering
+from flowmetrics.publishing.rules.cells import TOTALS, Watched, watched
+from flowmetrics.publishing.rules.drift import beyond, lingering
+from flowmetrics.publishing.rules.passes import pass_files
 from flowmetrics.settings import read_settings
 from flowmetrics.sources.rows import parse_mapping
 

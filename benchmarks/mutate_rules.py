@@ -30,7 +30,7 @@ from flowmetrics.configuration import Configuration, Expectation, Threshold
 from flowmetrics.instants import DAY_US, duration_us
 from flowmetrics.kpi import BurnAlert
 from flowmetrics.kpis import catalogue
-from flowmetrics.publishing.rules import documents
+from flowmetrics.publishing.rules.files import documents
 
 FOLDER: Final = "deploy/prometheus"
 CONFIGURATION: Final = Configuration(expectations={"flow_time": Expectation(5 * DAY_US, Threshold(85, "%"))})

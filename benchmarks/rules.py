@@ -28,7 +28,7 @@ from flowmetrics.engine_metrics import EngineCounters, Seen, ready_family
 from flowmetrics.exposition import Page
 from flowmetrics.families import Family, Sample
 from flowmetrics.instants import DAY_US, SECOND_US
-from flowmetrics.publishing.rules import RULES, documents
+from flowmetrics.publishing.rules.files import RULES, documents
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from scraping import Prometheus, prometheus

@@ -30,8 +30,8 @@ from flowmetrics.instants import (
     instant_text,
     parse_instant,
 )
-from flowmetrics.publishing.passes import baseline_us, pass_files
-from flowmetrics.publishing.rules_recording import NEARBY
+from flowmetrics.publishing.rules.passes import baseline_us, pass_files
+from flowmetrics.publishing.rules.recording import NEARBY
 from flowmetrics.source import FAR_FUTURE
 
 STEP_US: Final = 5 * MINUTE_US

@@ -26,9 +26,9 @@ from flowmetrics.errors import OperationError
 from flowmetrics.instants import DAY_US, SECOND_US, instant_text
 from flowmetrics.kpi import DriftAlert
 from flowmetrics.kpis import catalogue
-from flowmetrics.publishing.haste import hastened
-from flowmetrics.publishing.rules import groups
-from flowmetrics.publishing.rules_form import yaml_text
+from flowmetrics.publishing.rules.files import groups
+from flowmetrics.publishing.rules.form import yaml_text
+from flowmetrics.publishing.rules.haste import hastened
 from flowmetrics.settings import effective
 
 KPIS: Final = ("flow_time", "active_users", "nps")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from flowmetrics.configuration import Configuration
 from flowmetrics.kpi import BurnAlert, Kpi, NoAlert
 from flowmetrics.kpis import catalogue
-from flowmetrics.publishing.rules_cells import minimum_text
+from flowmetrics.publishing.rules.cells import minimum_text
 from flowmetrics.settings import reference
 
 _GENERATED = "<!-- Made by `flowmetrics generate docs` from a declaration. Change that, not this. -->"

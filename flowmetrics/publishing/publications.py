@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.publishing import chart, dashboards, pages, rules
+from flowmetrics.publishing import chart, pages
+from flowmetrics.publishing.dashboards import files as dashboards
+from flowmetrics.publishing.rules import files as rules
 
 
 class Publication(NamedTuple):

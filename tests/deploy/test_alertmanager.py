@@ -20,7 +20,7 @@ from engine import free_port, until
 from parts import DEPLOY, fails, passes, tool
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.publishing import rules
+from flowmetrics.publishing.rules import files as rules
 from flowmetrics.settings import read_settings
 
 pytestmark = pytest.mark.long

@@ -20,7 +20,7 @@ from agents.kafka import topics as kafka_topics
 from agents.settings import load_configuration
 from flowmetrics import __version__
 from flowmetrics.configuration import Configuration
-from flowmetrics.publishing import rules
+from flowmetrics.publishing.rules import files as rules
 
 Resource: TypeAlias = dict[str, Any]
 

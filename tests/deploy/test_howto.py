@@ -17,7 +17,7 @@ from engine import COMMAND, EngineProcess, done, lines
 from howto import HOW_TO, PAGES, page_text, typed
 from parts import GO_PROGRAMS, KUBERNETES, ROOT, of_kind, tool
 
-from flowmetrics.publishing import rules
+from flowmetrics.publishing.rules import files as rules
 from flowmetrics.settings import read_settings
 
 VALUES: Final = "podMonitor: {enabled: true}\nprometheusRule: {enabled: true}\n"

@@ -30,7 +30,7 @@ from engine import COMMAND, EngineProcess, Event, chunks, lines, until
 
 from agents.published import clock_us
 from agents.watching import Notification, Receiver, Watch, watching
-from flowmetrics.publishing.haste import hastened
+from flowmetrics.publishing.rules.haste import hastened
 
 ROOT: Final = Path(__file__).parents[2]
 HOLD_SECONDS: Final = 6

@@ -28,7 +28,7 @@ from agents.demo.producers import Company
 from agents.prometheus import blocks_command
 from agents.published import clock_us
 from flowmetrics.instants import DAY_US, instant_text
-from flowmetrics.publishing.dashboards_engine import KAFKA
+from flowmetrics.publishing.dashboards.engine import KAFKA
 
 pytestmark = pytest.mark.long  # minutes, and the version of Python does not matter
 

@@ -29,7 +29,7 @@ import yaml
 from engine import SERVES, Metrics, until
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.publishing.rules import alerts
+from flowmetrics.publishing.rules.files import alerts
 
 ROOT: Final = Path(__file__).parents[2]
 INSTALL_SECONDS: Final = 300.0

@@ -14,8 +14,8 @@ from scraping import tool
 
 from benchmarks.mutate_rules import Judge, Mutant, excuse, mutants
 from flowmetrics.kpis.flow import FLOW_KPIS
-from flowmetrics.publishing.rules import RULES, TESTS, documents
-from flowmetrics.publishing.runbooks import RUNBOOKS
+from flowmetrics.publishing.rules.files import RULES, TESTS, documents
+from flowmetrics.publishing.rules.runbooks import RUNBOOKS
 from flowmetrics.settings import read_settings
 
 OTHERS = """

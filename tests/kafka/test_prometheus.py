@@ -23,7 +23,7 @@ from fleet import SESSION_SECONDS, Worker
 from grafana import Viewer, boards, questions
 from scraping import Prometheus, prometheus
 
-from flowmetrics.publishing.dashboards_engine import KAFKA
+from flowmetrics.publishing.dashboards.engine import KAFKA
 
 BOARDS: Final = Path(__file__).parents[2] / "deploy" / "grafana"
 SECONDS: Final = 180.0

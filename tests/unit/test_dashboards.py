@@ -20,13 +20,12 @@ from agents.kafka.families import unit_families
 from flowmetrics.configuration import Configuration, Expectation, RuleOverride, Survey, Threshold
 from flowmetrics.kpis import catalogue
 from flowmetrics.kpis.flow import FLOW_KPIS
-from flowmetrics.publishing import dashboards_boards
-from flowmetrics.publishing.dashboards import documents
-from flowmetrics.publishing.dashboards_board import Board, Panel, Query
-from flowmetrics.publishing.dashboards_boards import boards
-from flowmetrics.publishing.dashboards_engine import KAFKA
-from flowmetrics.publishing.rules import alerts
-from flowmetrics.publishing.rules_recording import WITHOUT_WORKER
+from flowmetrics.publishing.dashboards.board import Board, Panel, Query
+from flowmetrics.publishing.dashboards.boards import boards, subject_of
+from flowmetrics.publishing.dashboards.engine import KAFKA
+from flowmetrics.publishing.dashboards.files import documents
+from flowmetrics.publishing.rules.files import alerts
+from flowmetrics.publishing.rules.recording import WITHOUT_WORKER
 
 Made = dict[str, dict[str, Any]]
 
@@ -67,7 +66,7 @@ def test_there_is_a_board_for_each_level_and_each_subject(made: Made) -> None:
 def test_every_kpi_is_on_the_board_of_its_subject() -> None:
     everything = made_for(PROMISED)
     for kpi in catalogue(PROMISED):
-        assert f'kpi="{kpi.name}"' in asked(everything[f"flowmetrics-{dashboards_boards.subject_of(kpi)}"])
+        assert f'kpi="{kpi.name}"' in asked(everything[f"flowmetrics-{subject_of(kpi)}"])
 
 
 def test_a_chief_executive_reads_six_to_eight_numbers(made: Made) -> None:

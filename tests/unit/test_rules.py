@@ -14,9 +14,9 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.kpi import Better, BurnAlert, DriftAlert
 from flowmetrics.kpis import catalogue, selected
 from flowmetrics.kpis.flow import FLOW_KPIS
-from flowmetrics.publishing.rules import RULES, TESTS, alerts, documents, levels
-from flowmetrics.publishing.rules_form import Alert, Recording
-from flowmetrics.publishing.runbooks import RUNBOOKS
+from flowmetrics.publishing.rules.files import RULES, TESTS, alerts, documents, levels
+from flowmetrics.publishing.rules.form import Alert, Recording
+from flowmetrics.publishing.rules.runbooks import RUNBOOKS
 from flowmetrics.settings import read_settings
 
 EXPECTING = read_settings("expectations: {flow_time: {within: 5d, share: 85%}}", "f.yaml")

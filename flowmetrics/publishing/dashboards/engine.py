@@ -11,9 +11,9 @@ from typing import Final
 
 from flowmetrics.engine_metrics import EngineCounters, epoch_families
 from flowmetrics.families import Family
-from flowmetrics.publishing.dashboards_board import Board, Panel, Query, Section, Shape, Style, Thresholds
-from flowmetrics.publishing.rules_engine import BURNS, DIP, LAG_LIMIT, LATE_SECONDS
-from flowmetrics.publishing.rules_recording import WITHOUT_WORKER
+from flowmetrics.publishing.dashboards.board import Board, Panel, Query, Section, Shape, Style, Thresholds
+from flowmetrics.publishing.rules.engine import BURNS, DIP, LAG_LIMIT, LATE_SECONDS
+from flowmetrics.publishing.rules.recording import WITHOUT_WORKER
 
 KAFKA: Final = (
     Family("flowmetrics_partition_lag_records", "Records that a partition has not taken.", "gauge", ()),

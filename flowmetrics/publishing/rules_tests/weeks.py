@@ -9,9 +9,9 @@ from typing import Final
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS_MIN
 from flowmetrics.instants import duration_us
-from flowmetrics.publishing.rules_cells import own_labels
-from flowmetrics.publishing.rules_engine import EXPECTED_MIN, LATE_SECONDS
-from flowmetrics.publishing.rules_tests_clusters import (
+from flowmetrics.publishing.rules.cells import own_labels
+from flowmetrics.publishing.rules.engine import EXPECTED_MIN, LATE_SECONDS
+from flowmetrics.publishing.rules_tests.clusters import (
     ALIVE,
     LITTLE,
     Rules,
@@ -23,7 +23,7 @@ from flowmetrics.publishing.rules_tests_clusters import (
     recorded,
     rules_of,
 )
-from flowmetrics.publishing.rules_tests_form import Case, Line, Stretch, earlier, later
+from flowmetrics.publishing.rules_tests.form import Case, Line, Stretch, earlier, later
 
 WEEKS: Final = Timeline("40m", "24d", "26d")
 QUARTERS: Final = Timeline("9m", "22d", "533h")

@@ -8,9 +8,9 @@ from typing import Final
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import SPREADS
 from flowmetrics.kpi import Kpi, Severity, Unit
-from flowmetrics.publishing.rules_cells import Burning, Watched, burning, minimum_text, watched
-from flowmetrics.publishing.rules_form import Alert, RuleGroup, links
-from flowmetrics.publishing.rules_recording import BRIDGED
+from flowmetrics.publishing.rules.cells import Burning, Watched, burning, minimum_text, watched
+from flowmetrics.publishing.rules.form import Alert, RuleGroup, links
+from flowmetrics.publishing.rules.recording import BRIDGED
 
 FAST_BURN: Final = 2
 """Spending so fast takes half of a month's budget within a week."""

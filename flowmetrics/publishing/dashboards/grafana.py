@@ -13,7 +13,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common, dashboard
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from flowmetrics.publishing.dashboards_board import (
+from flowmetrics.publishing.dashboards.board import (
     WIDTH,
     Board,
     Link,

@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Final
 
 from flowmetrics.kpi import Kpi
-from flowmetrics.publishing.dashboards_board import (
+from flowmetrics.publishing.dashboards.board import (
     WIDTH,
     Board,
     Panel,
@@ -19,10 +19,10 @@ from flowmetrics.publishing.dashboards_board import (
     Style,
     Variable,
 )
-from flowmetrics.publishing.dashboards_choices import choices, shown, value_streams
-from flowmetrics.publishing.dashboards_kpis import COUNT, SHARE, THIN, UNITS, WAY, WAY_THRESHOLDS, grouped
-from flowmetrics.publishing.dashboards_queries import COUNTED, any_kpi, enough, layer, way_to_alert
-from flowmetrics.publishing.rules_cells import Watched
+from flowmetrics.publishing.dashboards.choices import choices, shown, value_streams
+from flowmetrics.publishing.dashboards.kpis import COUNT, SHARE, THIN, UNITS, WAY, WAY_THRESHOLDS, grouped
+from flowmetrics.publishing.dashboards.queries import COUNTED, any_kpi, enough, layer, way_to_alert
+from flowmetrics.publishing.rules.cells import Watched
 
 _UNIT_WORDS: Final = {"s": "seconds", "percentunit": "share", "none": "points", "short": "count"}
 _ANY: Final = any_kpi('kpi=~"$kpi"', "window", "percentile")

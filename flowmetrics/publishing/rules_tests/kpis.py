@@ -19,12 +19,12 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.drift import MAD_TO_DEVIATION, SPREADS, Then, baseline_of, limit_of
 from flowmetrics.instants import duration_text, duration_us
 from flowmetrics.kpi import Point, Unit
-from flowmetrics.publishing.rules_cells import Watched, watched, windows
-from flowmetrics.publishing.rules_drift import drift_group
-from flowmetrics.publishing.rules_form import Alert
-from flowmetrics.publishing.rules_recording import WORKER
-from flowmetrics.publishing.rules_tests_form import Asked, Case, Firing, Labels, Line, Stretch, earlier, later, seen
-from flowmetrics.publishing.rules_tests_form import series as recorded
+from flowmetrics.publishing.rules.cells import Watched, watched, windows
+from flowmetrics.publishing.rules.drift import drift_group
+from flowmetrics.publishing.rules.form import Alert
+from flowmetrics.publishing.rules.recording import WORKER
+from flowmetrics.publishing.rules_tests.form import Asked, Case, Firing, Labels, Line, Stretch, earlier, later, seen
+from flowmetrics.publishing.rules_tests.form import series as recorded
 
 MOVED: Final = "36d"
 CLUSTER: Final = {"cluster": "eu"}

@@ -8,9 +8,9 @@ from typing import Final
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.instants import duration_text, duration_us
-from flowmetrics.publishing.rules_engine import BURNS, LAG_EVENTS_MIN, REJECTS_MIN, RESTARTS_MIN
-from flowmetrics.publishing.rules_recording import WORKER
-from flowmetrics.publishing.rules_tests_clusters import (
+from flowmetrics.publishing.rules.engine import BURNS, LAG_EVENTS_MIN, REJECTS_MIN, RESTARTS_MIN
+from flowmetrics.publishing.rules.recording import WORKER
+from flowmetrics.publishing.rules_tests.clusters import (
     ALIVE,
     LITTLE,
     MINUTES,
@@ -22,7 +22,7 @@ from flowmetrics.publishing.rules_tests_clusters import (
     recorded,
     rules_of,
 )
-from flowmetrics.publishing.rules_tests_form import Case, Firing, Line, Stretch, earlier, later
+from flowmetrics.publishing.rules_tests.form import Case, Firing, Line, Stretch, earlier, later
 
 _LEAST: Final = 1.0000001
 _BUSY_LAG: Final = 240.0

@@ -16,8 +16,8 @@ import yaml
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS
 from flowmetrics.instants import DAY_US
-from flowmetrics.publishing.rules import levels
-from flowmetrics.publishing.rules_form import Recording
+from flowmetrics.publishing.rules.files import levels
+from flowmetrics.publishing.rules.form import Recording
 
 _NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.instants import duration_us
-from flowmetrics.publishing.rules_engine import engine_groups
-from flowmetrics.publishing.rules_form import Alert
-from flowmetrics.publishing.rules_recording import WORKER
-from flowmetrics.publishing.rules_tests_form import Case, Firing, Line, Stretch, earlier, later, seen
+from flowmetrics.publishing.rules.engine import engine_groups
+from flowmetrics.publishing.rules.form import Alert
+from flowmetrics.publishing.rules.recording import WORKER
+from flowmetrics.publishing.rules_tests.form import Case, Firing, Line, Stretch, earlier, later, seen
 
 Rules: TypeAlias = Mapping[str, Sequence[Alert]]
 

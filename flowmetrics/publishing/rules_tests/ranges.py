@@ -8,10 +8,10 @@ from typing import Final
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS
 from flowmetrics.instants import MINUTE_US, duration_text, duration_us
-from flowmetrics.publishing.rules_cells import own_labels, watched, windows
-from flowmetrics.publishing.rules_recording import NEARBY, WINDOWLESS
-from flowmetrics.publishing.rules_tests_form import Asked, Case, Line, Stretch, earlier, later, series
-from flowmetrics.publishing.rules_tests_kpis import CLUSTER, worker
+from flowmetrics.publishing.rules.cells import own_labels, watched, windows
+from flowmetrics.publishing.rules.recording import NEARBY, WINDOWLESS
+from flowmetrics.publishing.rules_tests.form import Asked, Case, Line, Stretch, earlier, later, series
+from flowmetrics.publishing.rules_tests.kpis import CLUSTER, worker
 
 EVERY: Final = "25m"
 _STEP_US: Final = 25 * MINUTE_US

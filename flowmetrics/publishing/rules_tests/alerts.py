@@ -17,10 +17,10 @@ from typing import Final, TypeAlias
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.instants import duration_us
-from flowmetrics.publishing.rules_cells import Burning, Watched, burning, watched
-from flowmetrics.publishing.rules_drift import FAST_BURN, SLOW_BURN, drift_group
-from flowmetrics.publishing.rules_form import Alert
-from flowmetrics.publishing.rules_tests_form import Case, Firing, Labels, Line, Stretch, earlier, later, seen
+from flowmetrics.publishing.rules.cells import Burning, Watched, burning, watched
+from flowmetrics.publishing.rules.drift import FAST_BURN, SLOW_BURN, drift_group
+from flowmetrics.publishing.rules.form import Alert
+from flowmetrics.publishing.rules_tests.form import Case, Firing, Labels, Line, Stretch, earlier, later, seen
 
 EVERY: Final = "4m"
 """Less than the five minutes for which Prometheus knows what fired. No sample that decides lies on the edge of a range

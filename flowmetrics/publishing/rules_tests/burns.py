@@ -7,11 +7,11 @@ from typing import Final
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.instants import duration_us
-from flowmetrics.publishing.rules_cells import Burning, burning, windows
-from flowmetrics.publishing.rules_drift import FAST_BURN, SLOW_BURN, drift_group
-from flowmetrics.publishing.rules_form import Alert
-from flowmetrics.publishing.rules_tests_form import Case, Firing, Line, Stretch, later, seen
-from flowmetrics.publishing.rules_tests_kpis import CLUSTER, MOVED, every, worker
+from flowmetrics.publishing.rules.cells import Burning, burning, windows
+from flowmetrics.publishing.rules.drift import FAST_BURN, SLOW_BURN, drift_group
+from flowmetrics.publishing.rules.form import Alert
+from flowmetrics.publishing.rules_tests.form import Case, Firing, Line, Stretch, later, seen
+from flowmetrics.publishing.rules_tests.kpis import CLUSTER, MOVED, every, worker
 
 _NEAR: Final = 0.0001
 """How near to its limit a burn is tried: shares are no binary fractions."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Final
 
 from flowmetrics.kpi import Better, Companion, DriftAlert, Kpi, NoAlert, Unit
-from flowmetrics.publishing.dashboards_board import WIDTH, Link, Panel, Query, Shape, Style, Thresholds
-from flowmetrics.publishing.dashboards_queries import (
+from flowmetrics.publishing.dashboards.board import WIDTH, Link, Panel, Query, Shape, Style, Thresholds
+from flowmetrics.publishing.dashboards.queries import (
     COUNTED,
     Cut,
     as_alert_reads,
@@ -19,7 +19,7 @@ from flowmetrics.publishing.dashboards_queries import (
     scraped,
     together,
 )
-from flowmetrics.publishing.rules_cells import TOTALS, Watched
+from flowmetrics.publishing.rules.cells import TOTALS, Watched
 
 UNITS: Final = {
     Unit.SECONDS: "s",

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from flowmetrics.instants import duration_us
-from flowmetrics.publishing.rules_engine import DIP, REJECTS_BUDGET, burn_windows
-from flowmetrics.publishing.rules_tests_clusters import ALIVE, MINUTES, Tried, raw
-from flowmetrics.publishing.rules_tests_form import Asked, Case, Line, Stretch, earlier, later, series
+from flowmetrics.publishing.rules.engine import DIP, REJECTS_BUDGET, burn_windows
+from flowmetrics.publishing.rules_tests.clusters import ALIVE, MINUTES, Tried, raw
+from flowmetrics.publishing.rules_tests.form import Asked, Case, Line, Stretch, earlier, later, series
 
 _SOON: Final = "8h"
 """So much is enough for most of what is tried."""

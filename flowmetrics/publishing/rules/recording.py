@@ -25,8 +25,8 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.drift import MAD_TO_DEVIATION, SPREADS, WEEKS, WEEKS_MIN
 from flowmetrics.instants import SECOND_US, duration_us
 from flowmetrics.kpi import Kpi, Noise
-from flowmetrics.publishing.rules_cells import Burning, Watched, burning, own_labels, watched, windows
-from flowmetrics.publishing.rules_form import Recording, RuleGroup
+from flowmetrics.publishing.rules.cells import Burning, Watched, burning, own_labels, watched, windows
+from flowmetrics.publishing.rules.form import Recording, RuleGroup
 
 WORKER: Final = ("instance", "pod", "job", "container", "endpoint", "node", "worker")
 """Labels that tell one worker from another: a rename of a pod must not break what is compared over weeks."""

@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import Final
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.publishing.rules_drift import drift_group
-from flowmetrics.publishing.rules_engine import engine_groups
-from flowmetrics.publishing.rules_form import Alert, RuleGroup, rule_file
-from flowmetrics.publishing.rules_recording import recording_groups
-from flowmetrics.publishing.rules_tests_alerts import alert_case
-from flowmetrics.publishing.rules_tests_burns import burn_cases
-from flowmetrics.publishing.rules_tests_counters import counter_cases
-from flowmetrics.publishing.rules_tests_engine import engine_cases
-from flowmetrics.publishing.rules_tests_form import test_file
-from flowmetrics.publishing.rules_tests_kpis import kpi_case
-from flowmetrics.publishing.rules_tests_ranges import range_case
-from flowmetrics.publishing.rules_tests_weeks import source_case, week_case
-from flowmetrics.publishing.runbooks import RUNBOOKS, runbooks
+from flowmetrics.publishing.rules.drift import drift_group
+from flowmetrics.publishing.rules.engine import engine_groups
+from flowmetrics.publishing.rules.form import Alert, RuleGroup, rule_file
+from flowmetrics.publishing.rules.recording import recording_groups
+from flowmetrics.publishing.rules.runbooks import RUNBOOKS, runbooks
+from flowmetrics.publishing.rules_tests.alerts import alert_case
+from flowmetrics.publishing.rules_tests.burns import burn_cases
+from flowmetrics.publishing.rules_tests.counters import counter_cases
+from flowmetrics.publishing.rules_tests.engine import engine_cases
+from flowmetrics.publishing.rules_tests.form import test_file
+from flowmetrics.publishing.rules_tests.kpis import kpi_case
+from flowmetrics.publishing.rules_tests.ranges import range_case
+from flowmetrics.publishing.rules_tests.weeks import source_case, week_case
 
 TESTS: Final = "deploy/prometheus/tests"
 RULES: Final = "deploy/prometheus/rules"

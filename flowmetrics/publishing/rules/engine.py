@@ -13,9 +13,9 @@ from typing import Final
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS_MIN
 from flowmetrics.kpi import Severity
-from flowmetrics.publishing.rules_cells import own_labels
-from flowmetrics.publishing.rules_form import Alert, Recording, RuleGroup, links
-from flowmetrics.publishing.rules_recording import BRIDGED, WITHOUT_WORKER, WORKER
+from flowmetrics.publishing.rules.cells import own_labels
+from flowmetrics.publishing.rules.form import Alert, Recording, RuleGroup, links
+from flowmetrics.publishing.rules.recording import BRIDGED, WITHOUT_WORKER, WORKER
 
 REJECTS_BUDGET: Final = 0.001
 """The share of events that may be refused."""

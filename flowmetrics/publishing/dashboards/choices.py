@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from flowmetrics.kpi import Kpi
-from flowmetrics.publishing.dashboards_board import Variable
-from flowmetrics.publishing.dashboards_queries import as_chosen, scraped
+from flowmetrics.publishing.dashboards.board import Variable
+from flowmetrics.publishing.dashboards.queries import as_chosen, scraped
 
 
 def value_streams(several: bool = False, of: str = "") -> Variable:

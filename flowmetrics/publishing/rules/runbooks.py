@@ -10,8 +10,8 @@ from typing import Final
 from flowmetrics.configuration import Configuration
 from flowmetrics.kpi import Kpi
 from flowmetrics.kpis import catalogue
-from flowmetrics.publishing.rules_cells import Watched, watched
-from flowmetrics.publishing.rules_form import Alert
+from flowmetrics.publishing.rules.cells import Watched, watched
+from flowmetrics.publishing.rules.form import Alert
 
 RUNBOOKS: Final = "docs/runbooks"
 

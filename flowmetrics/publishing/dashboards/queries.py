@@ -15,8 +15,8 @@ from typing import Final
 
 from flowmetrics.configuration import ALL, Configuration
 from flowmetrics.kpi import Better, Kpi, Unit
-from flowmetrics.publishing.rules_cells import TOTALS, Watched, watched
-from flowmetrics.publishing.rules_recording import of_any_worker
+from flowmetrics.publishing.rules.cells import TOTALS, Watched, watched
+from flowmetrics.publishing.rules.recording import of_any_worker
 
 COUNTED: Final = frozenset({Unit.ITEMS, Unit.REQUESTS, Unit.USERS})
 """What adds up over value streams, and is exact however little there is of it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError
-from flowmetrics.publishing.dashboards_boards import boards
+from flowmetrics.publishing.dashboards.boards import boards
 
 
 def documents(configuration: Configuration) -> Mapping[str, str]:
@@ -15,7 +15,7 @@ def documents(configuration: Configuration) -> Mapping[str, str]:
     Raises OperationError where the Foundation SDK, which is needed for this alone, is not installed.
     """
     try:
-        from flowmetrics.publishing.dashboards_grafana import render
+        from flowmetrics.publishing.dashboards.grafana import render
     except ImportError as error:
         raise OperationError(f"boards need {error.name}; install flowmetrics[dashboards]") from None
     return {f"deploy/grafana/{board.uid}.json": render(board) for board in boards(configuration)}

@@ -22,8 +22,8 @@ from flowmetrics.entities.work_item import WORK_ITEM
 from flowmetrics.instants import duration_text
 from flowmetrics.kpi import BurnAlert, Kpi, NoAlert
 from flowmetrics.kpis import selected
-from flowmetrics.publishing import dashboards_kpis as panels
-from flowmetrics.publishing.dashboards_board import (
+from flowmetrics.publishing.dashboards import kpis as panels
+from flowmetrics.publishing.dashboards.board import (
     WIDTH,
     Board,
     Link,
@@ -34,10 +34,10 @@ from flowmetrics.publishing.dashboards_board import (
     Style,
     Thresholds,
 )
-from flowmetrics.publishing.dashboards_choices import choices, value_streams
-from flowmetrics.publishing.dashboards_engine import engine_board
-from flowmetrics.publishing.dashboards_one_kpi import one_kpi_board
-from flowmetrics.publishing.dashboards_queries import (
+from flowmetrics.publishing.dashboards.choices import choices, value_streams
+from flowmetrics.publishing.dashboards.engine import engine_board
+from flowmetrics.publishing.dashboards.one_kpi import one_kpi_board
+from flowmetrics.publishing.dashboards.queries import (
     STREAMS,
     as_alert_reads,
     as_chosen,
@@ -45,7 +45,7 @@ from flowmetrics.publishing.dashboards_queries import (
     usual_choices,
     way_to_alert,
 )
-from flowmetrics.publishing.rules_cells import Watched, burning, watched
+from flowmetrics.publishing.rules.cells import Watched, burning, watched
 
 
 class _Subject(NamedTuple):

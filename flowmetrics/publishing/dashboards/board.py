@@ -1,6 +1,6 @@
 """A board as a value: sections of panels with queries, free of what Grafana calls things.
 
-`dashboards_boards` says what is on which board; `dashboards_grafana` writes one down for Grafana.
+`boards` says what is on which board; `grafana` writes one down for Grafana.
 """
 
 from __future__ import annotations

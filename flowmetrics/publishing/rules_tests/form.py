@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from flowmetrics.instants import SECOND_US, duration_text, duration_us
-from flowmetrics.publishing.rules_cells import matchers
-from flowmetrics.publishing.rules_form import Alert, RuleGroup, yaml_text
+from flowmetrics.publishing.rules.cells import matchers
+from flowmetrics.publishing.rules.form import Alert, RuleGroup, yaml_text
 
 Labels: TypeAlias = Mapping[str, str]
 

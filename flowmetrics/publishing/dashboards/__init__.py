@@ -1,0 +1,1 @@
+"""The boards for Grafana that follow from the catalogue."""

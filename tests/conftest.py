@@ -1,8 +1,10 @@
-"""How long Hypothesis searches: `ci` by default, twenty times as long with FLOWMETRICS_HYPOTHESIS=long."""
+"""What all tests begin with: how long Hypothesis searches (`ci` by default, twenty times as long with
+FLOWMETRICS_HYPOTHESIS=long), and that Ctrl-C means something."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +23,10 @@ for name, times in (("ci", 1), ("long", 20)):
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 settings.load_profile(os.environ.get("FLOWMETRICS_HYPOTHESIS", "ci"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # a script ignores Ctrl-C for what it runs in the background, and whatever is started from there would, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

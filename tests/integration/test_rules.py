@@ -18,6 +18,8 @@ from flowmetrics.publishing.rules.files import RULES, TESTS, documents
 from flowmetrics.publishing.rules.runbooks import RUNBOOKS
 from flowmetrics.settings import read_settings
 
+pytestmark = pytest.mark.long
+
 OTHERS = """
 kpis: [flow_time, flow_time_met, active_users, requests_open, csat, effort]
 windows: [1d, 14d]
@@ -137,7 +139,6 @@ def test_what_an_alert_says_can_be_filled_in(tmp_path: Path) -> None:
 SAMPLE = random.Random(5).sample(list(mutants(Judge().rules)), 12)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("mutant", SAMPLE, ids=str)
 def test_a_broken_clause_is_noticed(mutant: Mutant) -> None:
     tool("promtool")

@@ -11,6 +11,8 @@ from broker import Broker
 from engine import done, event, until
 from fleet import Worker
 
+pytestmark = pytest.mark.long
+
 Make = Callable[..., Worker]
 COUNT = 20_000
 

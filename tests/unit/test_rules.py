@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import pytest
@@ -29,13 +30,19 @@ def under(text: str) -> Mapping[str, str]:
     return documents(read_settings(text, "flowmetrics.yaml"))
 
 
+@cache
+def parsed(text: str) -> Any:
+    """What is in a file; some are large, and many tests ask."""
+    return yaml.load(text, yaml.CSafeLoader)
+
+
 def rules_of(files: Mapping[str, str], name: str) -> list[dict[str, Any]]:
     """The rules that record or alert under a name."""
     return [
         rule
         for path, text in files.items()
         if path.startswith(RULES)
-        for group in yaml.safe_load(text)["groups"]
+        for group in parsed(text)["groups"]
         for rule in group["rules"]
         if name in (rule.get("alert"), rule.get("record"))
     ]
@@ -64,7 +71,7 @@ def test_an_alert_says_whom_it_reaches_what_to_do_and_where_to_read_on(alert: Al
 
 @pytest.mark.parametrize("name", sorted({alert.alert for alert in ALERTS}))
 def test_an_alert_is_seen_to_fire_and_to_be_quiet(name: str) -> None:
-    tests = [yaml.safe_load(text) for path, text in DOCUMENTS.items() if path.startswith(TESTS)]
+    tests = [parsed(text) for path, text in DOCUMENTS.items() if path.startswith(TESTS)]
     asked = [each for test in tests for case in test["tests"] for each in case["promql_expr_test"]]
     firing = [sum(f'"{name}"' in sample["labels"] for sample in each["exp_samples"]) for each in asked]
     assert any(firing)
@@ -74,9 +81,9 @@ def test_an_alert_is_seen_to_fire_and_to_be_quiet(name: str) -> None:
 def test_groups_of_a_test_are_evaluated_in_the_order_of_the_files() -> None:
     for path, text in DOCUMENTS.items():
         if path.startswith(TESTS):
-            test = yaml.safe_load(text)
+            test = parsed(text)
             files = [f"{RULES}/{name.rpartition('/')[2]}" for name in test["rule_files"]]
-            groups = [group["name"] for name in files for group in yaml.safe_load(DOCUMENTS[name])["groups"]]
+            groups = [group["name"] for name in files for group in parsed(DOCUMENTS[name])["groups"]]
             assert test["group_eval_order"] == groups
 
 

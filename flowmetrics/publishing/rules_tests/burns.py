@@ -11,8 +11,10 @@ from flowmetrics.publishing.rules.cells import Burning, burning, windows
 from flowmetrics.publishing.rules.drift import FAST_BURN, SLOW_BURN, drift_group
 from flowmetrics.publishing.rules.form import Alert
 from flowmetrics.publishing.rules_tests.form import Case, Firing, Line, Stretch, later, seen
-from flowmetrics.publishing.rules_tests.kpis import CLUSTER, MOVED, every, worker
+from flowmetrics.publishing.rules_tests.kpis import CLUSTER, MOVED, RESTARTS, engines, every, worker
 
+NOT_READY: Final = "not ready"
+"""The value stream whose worker restarts."""
 _NEAR: Final = 0.0001
 """How near to its limit a burn is tried: shares are no binary fractions."""
 
@@ -24,11 +26,17 @@ def burn_cases(configuration: Configuration) -> list[Case]:
         rules = [r for r in drift_group(configuration).rules if isinstance(r, Alert) and r.alert == each.name]
         longest = windows(configuration)[-1]
         for name, burns, number, fires in _tried(each):
+            told = {
+                "kpi": each.kpi.name,
+                "value_stream": name,
+                **each.cells,
+                **worker(RESTARTS if name == NOT_READY else "a"),
+            }
             if longest not in burns:
-                labels = {"kpi": each.kpi.name, "value_stream": name, **each.cells, "window": longest, **worker("a")}
-                lines.append(Line("flowmetrics_kpi_samples", labels, [Stretch("0s", float(number))]))
+                samples = [Stretch("0s", float(number))]
+                lines.append(Line("flowmetrics_kpi_samples", {**told, "window": longest}, samples))
             for window, burn in burns.items():
-                labels = {"kpi": each.kpi.name, "value_stream": name, **each.cells, "window": window}
+                labels = {**told, "window": window}
                 lines += _lines(labels, 1 - each.budget * burn, number, each)
             for rule, speed, long in zip(rules, ("fast", "slow"), (each.middle, each.long), strict=True):
                 if speed in fires:
@@ -36,11 +44,10 @@ def burn_cases(configuration: Configuration) -> list[Case]:
                     firing.append(Firing(rule, {**labels, **CLUSTER}))
     if not expected:
         return []
-    ready = Line("flowmetrics_engine_ready", worker("a"), [Stretch("0s", 1.0)])
     step = every(configuration)
     fired = later(MOVED, seen(max((each.declared.hold for each in expected), key=duration_us), step))
     moments = {MOVED: [], fired: firing}
-    return [Case("budgets burn", step, fired, [ready, *lines], 'alertname=~".+BudgetBurn"', moments)]
+    return [Case("budgets burn", step, fired, [*engines(fired), *lines], 'alertname=~".+BudgetBurn"', moments)]
 
 
 def _tried(each: Burning) -> Iterator[tuple[str, Mapping[str, float], int, str]]:
@@ -59,6 +66,7 @@ def _tried(each: Burning) -> Iterator[tuple[str, Mapping[str, float], int, str]]
             yield name, by_window, number, fires
     all_windows = (each.short, each.middle, each.long)
     yield "all", dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, "fast slow"
+    yield NOT_READY, dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, ""
 
 
 def _lines(labels: Mapping[str, str], share: float, number: int, each: Burning) -> Iterator[Line]:
@@ -68,4 +76,4 @@ def _lines(labels: Mapping[str, str], share: float, number: int, each: Burning) 
         "sufficient": [Stretch("0s", float(number >= each.kpi.samples_min))],
     }
     for metric, stretches in values.items():
-        yield Line(f"flowmetrics_kpi_{metric}", {**labels, **worker("a")}, stretches)
+        yield Line(f"flowmetrics_kpi_{metric}", labels, stretches)

@@ -100,7 +100,7 @@ def kpi_case(configuration: Configuration) -> Case:
         "every KPI moves in every way",
         step,
         times.end,
-        [*_engines(times), *lines],
+        [*engines(times.back), *lines],
         'alertname=~".+Drift|.+ScoreDrop"',
         {
             moment: [
@@ -163,7 +163,10 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
 
 
 def _asked(each: Watched, stream: Stream, configuration: Configuration) -> Asked | None:
-    """Every recorded series of a value stream that has just moved, of one through a rename too."""
+    """Every recorded series of a value stream that has just moved, of one through a rename too; nothing of few."""
+    if stream.name == "few" and each.bounded:
+        query = f'{{__name__=~"flowmetrics:kpi:trusted.*",kpi="{each.kpi.name}",value_stream="{stream.name}"}}'
+        return Asked(query, MOVED, {})
     if stream.name not in ASKED:
         return None
     alert, cells = each.declared, {**_stream_labels(each, stream), **CLUSTER}
@@ -274,10 +277,10 @@ def _stream_labels(each: Watched, stream: Stream) -> dict[str, str]:
     return {"value_stream": stream.name, **{label: known.get(label, f"some {label}") for label in each.kpi.labels}}
 
 
-def _engines(times: Times) -> list[Line]:
+def engines(back: str) -> list[Line]:
     """Whether each worker is ready; one restarts when everything moves, and another job has a worker of its name."""
     always = (Stretch("0s", 1.0),)
-    restarting = (Stretch("0s", 1.0), Stretch(MOVED, 0.0), Stretch(times.back, 1.0))
+    restarting = (Stretch("0s", 1.0), Stretch(MOVED, 0.0), Stretch(back, 1.0))
     return [
         *(Line("flowmetrics_engine_ready", worker(name), always) for name in "abc"),
         Line("flowmetrics_engine_ready", worker(RESTARTS), restarting),

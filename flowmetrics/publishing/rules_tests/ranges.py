@@ -16,8 +16,8 @@ from flowmetrics.publishing.rules_tests.kpis import CLUSTER, worker
 EVERY: Final = "25m"
 _STEP_US: Final = 25 * MINUTE_US
 _DAY: Final = "24h"
-_AROUND: Final = (("just before", 0, True), ("before", 1, True), ("long before", 3, False), ("after", -1, False))
-"""By how many evaluations the last value of a week lies before the same time, and whether it is seen."""
+_AROUND: Final = {"just before": True, "before": True, "long before": False, "after": False}
+"""Where the last value of a week lies, seen from the same time, and whether it is seen."""
 
 
 def range_case(configuration: Configuration) -> Case:
@@ -84,12 +84,11 @@ def _weeks(configuration: Configuration, now: str) -> Iterator[tuple[Line, Mappi
     sides = {"": watched(configuration)[0].kpi.name}
     sides |= {"_upper" if each.rises else "_lower": each.kpi.name for each in bounded}
     for side, kpi in sides.items():
-        for name, age, counts in _AROUND:
+        for name, counts in _AROUND.items():
             labels = {"kpi": kpi, "value_stream": name, **CLUSTER}
             told, values = list[Stretch](), dict[str, float]()
             for week in sorted(WEEKS, reverse=True):
-                then = _floor(duration_us(now) - duration_us(f"{7 * week}d")) - age * _STEP_US
-                last = duration_text(then)
+                last = duration_text(_told_at(name, duration_us(now) - duration_us(f"{7 * week}d")))
                 told += [Stretch(earlier(last, EVERY), 900.0), Stretch(last, 10.0 * week)]
                 told += [Stretch(later(last, EVERY), None)]
                 if counts:
@@ -99,5 +98,13 @@ def _weeks(configuration: Configuration, now: str) -> Iterator[tuple[Line, Mappi
             yield Line(f"flowmetrics:kpi:trusted{side}", labels, told), values
 
 
-def _floor(us: int) -> int:
-    return us // _STEP_US * _STEP_US
+def _told_at(name: str, same_time: int) -> int:
+    """The last evaluation up to a time, the first one within the hour before, the last one before that, or the next."""
+    latest, hour = same_time // _STEP_US, same_time - duration_us(NEARBY)
+    steps = {
+        "just before": latest,
+        "before": hour // _STEP_US + 1,
+        "long before": (hour - 1) // _STEP_US,
+        "after": latest + 1,
+    }
+    return steps[name] * _STEP_US

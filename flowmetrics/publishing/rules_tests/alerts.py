@@ -36,12 +36,17 @@ _LONG_GAP: Final = "152m"
 Firings: TypeAlias = Sequence[tuple[Alert, str]]
 _OVER: Final = "80m"
 """So much later what vanished is over: it is known for an hour more."""
+_KNOWN: Final = "52m"
+"""So much later what vanished is not over yet, whichever side of the hour belongs to it."""
 _LINGERS: Final = "40m"
 """So long what came back stays just beyond half way."""
 _BASELINE, _HALF_WAY, _BAND = 64.0, 80.0, 96.0
 """Where the bad direction is up; else the baseline and the band change places."""
 _BEYOND: Final = 1.0000001
-_WITHOUT: Final = ("without trusted", "without band", "without baseline")
+_LAST: Final = ", last between half way and band"
+_WITHOUT: Final = (
+    "without trusted", f"without trusted{_LAST}", "without band", f"without band{_LAST}", "without baseline",
+)  # fmt: skip
 """One of the three that are compared vanishes, while the others stay where it fires."""
 
 
@@ -87,7 +92,7 @@ def _moments(hold: str, keep: str) -> list[str]:
     over = later(back, seen(keep, EVERY))
     lingered = later(over, _LINGERS)
     edges = [begin, over, lingered]
-    return [*(earlier(edge, EVERY) for edge in (*edges, back)), *edges, later(over, _OVER)]
+    return [*(earlier(edge, EVERY) for edge in (*edges, back)), *edges, later(over, _KNOWN), later(over, _OVER)]
 
 
 def _edges(hold: str) -> tuple[str, str]:
@@ -129,7 +134,7 @@ def _lines(each: Watched, name: str, labels: Labels, hold: str) -> Iterator[Line
     values = _stretches(moved, hold, name, _HALF_WAY, lingering=_HALF_WAY * farther)
     yield Line("flowmetrics:kpi:trusted", labels, _halved(values, edges))
     for metric, value in ((f"band_{'high' if each.rises else 'low'}", band), ("baseline", baseline)):
-        gone_us = duration_us(back) if name == f"without {metric.partition('_')[0]}" else math.inf
+        gone_us = duration_us(back) if name.removesuffix(_LAST) == f"without {metric.partition('_')[0]}" else math.inf
         known = [
             Stretch(told.begin, value if _stays(told, name) and duration_us(told.begin) < gone_us else None)
             for told in values
@@ -139,7 +144,7 @@ def _lines(each: Watched, name: str, labels: Labels, hold: str) -> Iterator[Line
 
 def _stays(told: Stretch, name: str) -> bool:
     """Whether there is something to compare a value with: it comes and goes with the value, but where that is tried."""
-    return told.value is not None or name == "without trusted"
+    return told.value is not None or name.startswith("without trusted")
 
 
 def _halved(stretches: Sequence[Stretch], moments: Sequence[str]) -> list[Stretch]:
@@ -165,9 +170,14 @@ def _stretches(moved: float, hold: str, kind: str, usual: float = 0.0, lingering
         gaps = [Stretch(later(MOVED, EVERY), lingering)]
     then = {
         "stays": moved, "without band": moved, "without baseline": lingering, "vanished": None, "without trusted": None,
+        f"without trusted{_LAST}": None, f"without band{_LAST}": lingering,
     }  # fmt: skip
-    lingers = [Stretch(back, lingering)] if kind == "lingers" else []
-    end = later(back, _LINGERS) if lingers else back
+    lingers = []
+    if kind == "lingers":
+        lingers = [Stretch(back, lingering)]
+    elif kind.endswith(_LAST):
+        lingers = [Stretch(earlier(back, _LINGERS), lingering)]
+    end = later(back, _LINGERS) if kind == "lingers" else back
     return [Stretch("0s", usual), Stretch(MOVED, moved), *gaps, *lingers, Stretch(end, then.get(kind, usual))]
 
 

@@ -86,6 +86,7 @@ _EXCUSES: Final = (
     ("FlowmetricsBaselineMissing: last_over_time → max", "series are counted, whatever their values"),
     ("FlowmetricsRestarting: 4 × 0.98", "starts are whole numbers"),
     ("(FlowmetricsBaselineMissing|flowmetrics:kpi:band_.*): 3 × 0.98", "weeks are whole numbers"),
+    ("FlowmetricsWatchdog: 1 ×", "it fires whatever its value is"),
     ("flowmetrics:engine:workers: count without → sum", "each worker shows a one"),
     (
         "flowmetrics:engine:.*: 1d × ",

@@ -87,8 +87,8 @@ def _late(rules: Rules) -> Iterator[Tried]:
     since = later(WEEKS.begun, WEEKS.every)  # the first evaluation whose last hour lies behind the begin
     week_ago = earlier(WEEKS.begun, "7d")
 
-    def lag(value: float, usual: float = 0.0, events: float = EXPECTED_MIN) -> list[Line]:
-        then = [Stretch("0s", 0.0), Stretch(earlier(week_ago, "1d"), usual), Stretch(later(week_ago, "3d"), 0.0)]
+    def lag(value: float, usual: float = 0.0, events: float = EXPECTED_MIN, before: str = "1d") -> list[Line]:
+        then = [Stretch("0s", 0.0), Stretch(earlier(week_ago, before), usual), Stretch(later(week_ago, "3d"), 0.0)]
         told = [*then, *during(value, timeline=WEEKS)[1:]]
         return [
             raw("event_lag_seconds", *told, source="any"),
@@ -105,10 +105,11 @@ def _late(rules: Rules) -> Iterator[Tried]:
     yield Tried("late", lag(late + 1), rule, since, source="any")
     yield Tried("late few", lag(late + 1, events=EXPECTED_MIN - LITTLE), None)
     yield Tried("as late as always", lag(late + 1, usual=(late + 1) / 2), None)
+    yield Tried("as late as since an hour before", lag(late + 1, usual=(late + 1) / 2, before=WEEKS.every), None)
     yield Tried("later than always", lag(late + 1, usual=late / 2), rule, since, source="any")
     seldom = [Stretch(later(WEEKS.begun, f"{40 * n}m"), (late + 1) * (n % 2)) for n in range(31)]
     growth = recorded("source:accepted_growth1h", Stretch("0s", float(EXPECTED_MIN)), source="any")
-    then = [Stretch(later(earlier(week_ago, "4h"), f"{40 * n}m"), (late + 1) / 2 * (n % 2)) for n in range(85)]
+    then = [Stretch(later(earlier(week_ago, "4h"), f"{40 * n}m"), (late + 1) / 2 * (n % 3 > 0)) for n in range(85)]
     told = [Stretch("0s", 0.0), *then, *during(late + 1, timeline=WEEKS)[1:]]
     lines = [raw("event_lag_seconds", *told, source="any"), growth]
     yield Tried("late, and a week ago now and then", lines, rule, since, source="any")

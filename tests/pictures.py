@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-SLUMPED = b'"state":"suspect"'
+SLUMPED = b'"state":"drifting"'
 PATIENCE_SECONDS = 900.0
 
 

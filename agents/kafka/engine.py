@@ -164,11 +164,12 @@ class KafkaEngine:
                 async with unit.busy:
                     readings.append(await asyncio.to_thread(unit.state.reading, now))
                 good_until = min(good_until, self._good_until(unit))
-        shown.reason = self._reason(units)
-        ready = not shown.reason
+        reason = self._reason(units)
+        ready = not reason
         if shown.ready and not ready:
-            log.warning("not ready: %s", shown.reason)
-            shown.ready = False
+            log.warning("not ready: %s", reason)
+        if not ready:
+            shown.ready, shown.reason = False, reason
         epochs = epoch_families(min((each.epoch for each in readings), default=None), progress)
         bare = self._bare.render([*self._engine_families(units, ready=False), *epochs])
         engine = [*self._engine_families(units, ready), *epochs]
@@ -178,7 +179,10 @@ class KafkaEngine:
             shown.kpis = readings[-1].kpis if readings else shown.kpis
             if ready and not shown.ready:
                 log.info("ready")
-            shown.ready = ready  # after the page: who asks for it because of this must find the numbers
+            shown.ready, shown.reason = (
+                ready,
+                reason,
+            )  # after the page: who asks for it because of this must find the numbers
         points = {key: held for each in readings for key, held in each.points.items()}
         for listener in shown.listeners:
             listener(now // SECOND_US, points)

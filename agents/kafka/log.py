@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
@@ -12,6 +13,7 @@ from aiokafka.structs import ConsumerRecord
 from agents.kafka import decoding  # noqa: F401 - it changes the client
 from agents.kafka.changelog import Record, Rows, Writer, read_to_end
 from agents.kafka.connection import Connection
+from flowmetrics.instants import SECOND_US
 
 FETCH_MS: Final = 100
 
@@ -56,6 +58,11 @@ class Log(Protocol):
         """How many records are left that were there when last heard of."""
         ...
 
+    def unseen_us(self, places: Sequence[TopicPartition]) -> float:
+        """For how long something may have stood in one of these that was not fetched, as an open transaction holds it
+        back, or their broker does not answer. Infinite while nothing was heard since `begin`."""
+        ...
+
 
 class KafkaLog:
     """The log of one worker, over its consumer in the group."""
@@ -65,7 +72,9 @@ class KafkaLog:
         self._consumer = consumer
         self._ends: dict[TopicPartition, int] = {}
         self._stable: dict[TopicPartition, tuple[int, float]] = {}
-        """The last stable offset, and since when it has stood still below the end."""
+        """The last stable offset, and when it was last heard to move, or to be the end."""
+        self._seen: dict[TopicPartition, float] = {}
+        """The latest monotonic second of which it is known that all that stood there then was fetched."""
 
     async def open(self, name: str, changelog: TopicPartition) -> Commits:
         return await Writer.open(self._connection, name, changelog)
@@ -76,29 +85,51 @@ class KafkaLog:
     async def begin(self, positions: Mapping[TopicPartition, int]) -> None:
         for place, position in positions.items():
             self._consumer.seek(place, position)
+            self._seen.pop(place, None)
         self._ends.update(await self._consumer.end_offsets(list(positions)))
 
     async def fetch(self, places: Sequence[TopicPartition], most: int) -> Mapping[TopicPartition, Records]:
         found: Mapping[TopicPartition, Records] = await self._consumer.getmany(
             *places, timeout_ms=FETCH_MS, max_records=most
         )
+        for place, records in found.items():
+            self._saw(place, _ticks_of(records[-1].timestamp))
         return found
 
     async def behind(self, places: Sequence[TopicPartition]) -> int:
         lag = 0
         for place in places:
-            stable = self._consumer.last_stable_offset(place) or 0
-            self._ends[place] = max(self._ends[place], stable)
-            if stable != self._stable.get(place, (-1, 0))[0] or stable == self._consumer.highwater(place):
-                self._stable[place] = (stable, time.monotonic())
-            lag += max(0, self._ends[place] - await self._consumer.position(place))
+            position = await self._consumer.position(place)
+            self._hear(place, position)
+            lag += max(0, self._ends[place] - position)
         return lag
 
-    def stable_age_seconds(self, places: Sequence[TopicPartition]) -> float:
-        """For how long an open transaction has held back what stands in one of these; 0 where none does."""
-        now = time.monotonic()
-        return max((now - self._stable[place][1] for place in places if self._held_back(place)), default=0.0)
+    def _hear(self, place: TopicPartition, position: int) -> None:
+        """Take note of what the broker of a partition said last, if it ever did."""
+        heard_ms, stable = self._consumer.last_poll_timestamp(place), self._consumer.last_stable_offset(place) or 0
+        self._ends[place] = max(self._ends[place], stable)
+        if heard_ms is not None:
+            heard, whole = _ticks_of(heard_ms), stable == self._consumer.highwater(place)
+            if whole or stable != self._stable.get(place, (-1, 0))[0]:
+                self._stable[place] = (stable, heard)
+            if whole and position >= stable:
+                self._saw(place, heard)
 
-    def _held_back(self, place: TopicPartition) -> bool:
-        stable = self._consumer.last_stable_offset(place)
-        return place in self._stable and stable is not None and stable < (self._consumer.highwater(place) or 0)
+    def _saw(self, place: TopicPartition, ticks: float) -> None:
+        """All that stood in a partition at a moment was fetched."""
+        self._seen[place] = max(self._seen.get(place, -math.inf), ticks)
+
+    def unseen_us(self, places: Sequence[TopicPartition]) -> float:
+        now = time.monotonic()
+        return max(now - self._seen.get(place, -math.inf) for place in places) * SECOND_US
+
+    def stable_age_seconds(self, places: Sequence[TopicPartition]) -> float:
+        """For how long the stable offset of one of these has stood still below its end, or its broker has said nothing:
+        a moment where all is well."""
+        now = time.monotonic()
+        return max((now - self._stable[place][1] for place in places if place in self._stable), default=0.0)
+
+
+def _ticks_of(at_ms: int) -> float:
+    """The monotonic second of an instant of the wall clock, which is not to come."""
+    return time.monotonic() - max(0.0, time.time() - at_ms / 1000)

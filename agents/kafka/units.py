@@ -161,13 +161,10 @@ class TrackUnit(Unit):
             await self._turn(do)
 
     async def _turn(self, do: Do) -> None:
-        arrived_ms, letters = await self._gathered(do)
+        came, letters = await self._gathered(do)
         begun, now = self._around.ticks(), self._around.clock()
-        if arrived_ms is not None or letters or begun - self._told >= BEAT_SECONDS:
-            if self.lag == 0:
-                self._complete = now
-            elif arrived_ms is not None:
-                self._complete = min(now, arrived_ms * 1000)
+        if came or letters or begun - self._told >= BEAT_SECONDS:
+            self._complete = int(max(0, now - self._around.log.unseen_us(self.places)))
             await do(self.state.take(letters, now, self._complete))
             self.proven = self._told = begun
             histories, effort = self.state.histories, self.effort
@@ -180,24 +177,23 @@ class TrackUnit(Unit):
         if self.state.building:
             await do(self.state.sweep(self._complete))
 
-    async def _gathered(self, do: Do) -> tuple[int | None, Records]:
-        """Have the events of one batch opened: when the last of them arrived, and the letters. A partition that is
-        behind waits for more: an entity that several events of a batch tell of is read and written once."""
+    async def _gathered(self, do: Do) -> tuple[bool, Records]:
+        """Have the events of one batch opened: whether there were any, and the letters. A partition that is behind
+        waits for more: an entity that several events of a batch tell of is read and written once."""
         log, ticks, places = self._around.log, self._around.ticks, self.places
         events_at, links_at = places
-        arrived_ms, events, letters = None, 0, list[Any]()
+        events, letters = 0, list[Any]()
         until = ticks() + GATHER_SECONDS
         while True:
             found = await log.fetch(places, BATCH_EVENTS_MAX)
             letters += found.get(links_at, ())
             if records := found.get(events_at):
                 events += len(records)
-                arrived_ms = int(records[-1].timestamp)
                 await do(self.state.open(records, self._around.clock()))
             self.lag = await log.behind(places)
             enough = events >= GATHER_EVENTS_MAX or self.state.weight >= GATHER_WEIGHT_MAX
             if enough or self.lag < BATCH_EVENTS_MAX or ticks() > until:
-                return arrived_ms, letters
+                return events > 0, letters
 
 
 class TallyUnit(Unit):

@@ -1,7 +1,7 @@
-"""Run many worlds: `python -m tests.simulation.run SEEDS [--kafka [--claims]] [--first N] [--trace] [--jobs N]`.
+"""Run many worlds: `python -m tests.simulation.run SEEDS [--kafka] [--first N] [--trace] [--jobs N]`.
 
-Of the local runtime, or with --kafka of workers over a model of Kafka; --claims also judges what these say to be
-complete. One line for each seed that fails, which replays it; the last line is the figure.
+Of the local runtime, or with --kafka of workers over a model of Kafka. One line for each seed that fails, which replays
+it; the last line is the figure.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from world import World  # noqa: E402
 KINDS: Final[Mapping[str, Callable[[int, frozenset[str]], World | Workers]]] = {
     "": World,
     "--kafka": Workers,
-    "--kafka --claims": partial(Workers, claims=True),
 }
 
 
@@ -48,7 +47,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.run", description=__doc__)
     parser.add_argument("seeds", type=int, help="how many worlds")
     parser.add_argument("--kafka", action="store_true", help="workers on Kafka instead of the local runtime")
-    parser.add_argument("--claims", action="store_true", help="judge what workers on Kafka say to be complete")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--without", default="", help="classes of actions that are off in every world")
     parser.add_argument("--trace", action="store_true", help="tell what happens")
@@ -56,7 +54,7 @@ def main() -> int:
     told = parser.parse_args()
     without = frozenset(filter(None, told.without.split(",")))
     began, failures = time.monotonic(), 0
-    kind = f"{'--kafka' * told.kafka}{' --claims' * (told.kafka and told.claims)}"
+    kind = "--kafka" * told.kafka
     more = f"{kind and ' '}{kind}{f' --without {told.without}' if without else ''}"
     with ProcessPoolExecutor(told.jobs) as pool:
         check = partial(verdict, kind=kind, without=without, trace=told.trace)

@@ -9,15 +9,21 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
+from aiokafka import TopicPartition
 from judge import Wrong
 from workers import log, worker
+from workers.broker import Transaction
 from workers.controls import CONTROLS
 from workers.world import World
+
+from agents.kafka.units import TallyUnit
+from flowmetrics.instants import DAY_US, SECOND_US
 
 SEEDS: Final = range(200)
 CONTROL_SEEDS: Final = range(300)
@@ -82,6 +88,49 @@ def test_after_all_faults_what_workers_publish_together_is_the_truth(seed: int) 
 @pytest.mark.parametrize("broken", CONTROLS)
 def test_a_broken_world_of_workers_is_found_out_when(broken: str) -> None:
     assert any(found_out(seed, broken) and fine(seed) for seed in CONTROL_SEEDS)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    """A world at rest, whose workers run."""
+    world = World(3)
+    world.heal()
+    world.settle()
+    yield world
+    for each in world.workers:
+        each.process.kill()
+
+
+@pytest.mark.parametrize("hidden", ["behind an open transaction", "at a broker that does not answer"])
+def test_events_that_stand_where_nobody_hears_of_them_take_the_numbers_off_every_page(
+    world: World, hidden: str
+) -> None:
+    events = world.broker.partition(world.topics.events, 0)
+    held_back = Transaction(world.time)
+    if hidden == "behind an open transaction":
+        events.append(None, b"not json", world.time, (), held_back)
+    else:
+        world.troubles.on, world.troubles.rates = True, {}
+        for each in world.workers:
+            each.process.log.deaf_until[TopicPartition(world.topics.events, 0)] = world.time + DAY_US
+    end, arrived = events.end, world.time
+    while events.end == end:
+        world.actions["deliver"]()
+    for _ in range(9):
+        world.flow(10 * SECOND_US)
+        world.settle()
+    assert max(unit.state.complete_until() for unit in tallies(world)) <= arrived
+    if hidden == "behind an open transaction":
+        held_back.committed = False
+        events.land(held_back, world.time)
+    world.troubles.on = False
+    world.settle()
+    assert min(unit.state.complete_until() for unit in tallies(world)) > world.time - 10 * SECOND_US
+
+
+def tallies(world: World) -> list[TallyUnit]:
+    """The units that show something."""
+    return [unit for unit in world.units() if isinstance(unit, TallyUnit)]
 
 
 def test_the_same_seed_gives_the_same_world_of_workers_in_every_process() -> None:

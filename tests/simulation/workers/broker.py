@@ -105,6 +105,12 @@ class Partition:
         """What a consumer sees from an offset on that reads everything."""
         return (entry for entry in self._from(start) if not entry.marker)
 
+    def undenied(self, start: int) -> Iterator[Entry]:
+        """What is committed or may be, from an offset on."""
+        for entry in self.uncommitted(start):
+            if entry.transaction is None or entry.transaction.committed is not False:
+                yield entry
+
     def clean(self, until: int, now: int) -> int:
         """Keep of each key the latest record only, as far as an offset at most; how many records went."""
         stable = min(until, self.stable)

@@ -144,6 +144,13 @@ class LettersDropped(SimulatedLog):
         return () if letters else source.committed(start)
 
 
+class Credulous(SimulatedLog):
+    """What was heard of last is taken for all there is."""
+
+    def unseen_us(self, places: Sequence[TopicPartition]) -> float:
+        return 0.0
+
+
 class BoastfulStore(SimulatedStore):
     """It claims to be filled further than it is."""
 
@@ -168,4 +175,5 @@ CONTROLS: Final[Mapping[str, Parts]] = {
     "a store claims to be filled further than it is": Parts(store=BoastfulStore),
     "a store is believed however old it is": Parts(store=TrustingStore),
     "letters are dropped": Parts(log=LettersDropped),
+    "what was heard of last is taken for all there is": Parts(log=Credulous),
 }

@@ -209,11 +209,11 @@ def check_counted(
 
 
 def check_claims(broker: Broker, topics: Topics, tolerance_us: int) -> None:
-    """What a checkpoint of track claims to hold, up to some arrival, it holds."""
+    """What a checkpoint of track claims to hold, up to some arrival, it holds; also of what was not decided yet."""
     for entry in broker.partition(topics.changes, 0).committed(0):
         told, position = _CHANGES(entry.value or b""), position_of(entry, topics)
         events = broker.partition(topics.events, told.partition)
-        left = next(events.committed(position.events), None) if position else None
+        left = next(events.undenied(position.events), None) if position else None
         if left is not None and left.timestamp * 1000 <= told.complete_until - tolerance_us:
             late = (told.complete_until - left.timestamp * 1000) / 1e6
             raise Wrong(

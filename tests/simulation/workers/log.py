@@ -6,6 +6,7 @@ can be aimed at one.
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class SimulatedLog:
         """Places whose broker does not answer this worker; a consumer asks again and again, and says nothing."""
         self._positions: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
-        self._heard_at: dict[TopicPartition, int] = {}
+        self._seen_at: dict[TopicPartition, float] = {}
 
     async def open(self, name: str, changelog: TopicPartition) -> Writer:
         """See `Log`: it lasts until what was open under this name has ended everywhere."""
@@ -95,6 +96,7 @@ class SimulatedLog:
         self._positions.update(positions)
         for place in positions:
             self._hear(place)
+            self._seen_at[place] = -math.inf
 
     async def fetch(self, places: Sequence[TopicPartition], most: int) -> Mapping[TopicPartition, Sequence[Entry]]:
         """See `Log`: sometimes less than there is, sometimes nothing."""
@@ -113,9 +115,9 @@ class SimulatedLog:
         await pause("behind")
         return sum(max(0, self._ends[place] - self._positions[place]) for place in places)
 
-    def heard(self, places: Sequence[TopicPartition]) -> int:
-        """By the clock of the machine, since when nothing was heard of one of these."""
-        return min(self._heard_at[place] for place in places)
+    def unseen_us(self, places: Sequence[TopicPartition]) -> float:
+        """See `Log`."""
+        return max(self.broker.clock() - self._seen_at[place] for place in places)
 
     def seen(self, source: Partition, start: int) -> Iterable[Entry]:
         """What a consumer of this worker sees of a partition from an offset on."""
@@ -131,13 +133,15 @@ class SimulatedLog:
         found = there[: min(most, several)]
         if found:
             self._positions[place] = found[-1].offset + 1
+            self._seen_at[place] = max(self._seen_at[place], found[-1].timestamp * 1000)
         if len(found) == len(there):
             self._positions[place] = max(self._positions[place], source.stable)
+            if source.stable == source.end:
+                self._seen_at[place] = self.broker.clock()
         return found
 
     def _hear(self, place: TopicPartition) -> None:
         self._ends[place] = max(self._ends.get(place, 0), self.broker.partition(*place).stable)
-        self._heard_at[place] = self.clock()
 
     def _deaf(self, place: TopicPartition) -> bool:
         return self.troubles.on and self.deaf_until.get(place, 0) > self.broker.clock()

@@ -38,12 +38,8 @@ AT_REST: Final = frozenset({"fetch", "fetched", "behind"})
 class World(Life):
     """The world of one seed. `run` raises Wrong when a law is broken."""
 
-    def __init__(
-        self, seed: int, without: Collection[str] = (), parts: Parts | None = None, claims: bool = False
-    ) -> None:
+    def __init__(self, seed: int, without: Collection[str] = (), parts: Parts | None = None) -> None:
         rng = Random(seed)
-        self._claims = claims
-        """Whether it is judged what track says to be complete."""
         super().__init__(rng, draw_plan(rng, without), parts or Parts())
         self.actions = {**self.actions, "glance": self._glance, "read": self._read}
 
@@ -197,8 +193,7 @@ class World(Life):
         shown = judge.check_page(tallies, known, self.time, configuration, self.rng, brute_force)
         judge.check_books(self.broker, self.topics, configuration, self.time)
         self._check_stores()
-        if self._claims:
-            judge.check_claims(self.broker, self.topics, 2 * SKEW_US)
+        judge.check_claims(self.broker, self.topics, 2 * SKEW_US)
         self.marks[f"judged when {when}"] += 1
         sum_of = zlib.crc32(repr(sorted(shown.items())).encode())
         self.note(f"judged when {when}: {len(shown)} figures of {len(known)} events, {sum_of:08x}")

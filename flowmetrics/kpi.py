@@ -223,6 +223,11 @@ class Kpi:
         return camel(self.name)
 
 
+def measures(kpis: Iterable[Kpi]) -> tuple[Measure, ...]:
+    """What some KPIs count of histories, each once."""
+    return tuple(dict.fromkeys(measure for kpi in kpis for measure in kpi.measures))
+
+
 def camel(name: str) -> str:
     """A name as a word of the name of an alert.
 

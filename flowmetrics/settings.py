@@ -24,6 +24,8 @@ from flowmetrics.configuration import (
     ValueStream,
 )
 from flowmetrics.errors import nearest
+from flowmetrics.kpi import measures
+from flowmetrics.kpis import READING, selected
 from flowmetrics.setting_checks import Said, check, merged_survey
 from flowmetrics.setting_keys import KEYS, NAMES, TREE, Change, Key, Tree, named
 from flowmetrics.yaml_text import Spot, quoted, root_spot
@@ -69,8 +71,8 @@ def effective(configuration: Configuration) -> str:
 def fingerprint(configuration: Configuration, tzdata_version: str) -> tuple[str, str]:
     """(hash of what the histories are read with, hash of what shaped the stored), as declared in the table of keys.
 
-    The first covers the time zone database too. Both are the same in every process and Python version, and for every
-    order in which surveys and features were given.
+    The first covers the code that reads them and the time zone database too. Both are the same in every process and
+    Python version, and for every order in which surveys and features were given.
     """
     sorted_names = replace(
         configuration,
@@ -80,7 +82,8 @@ def fingerprint(configuration: Configuration, tzdata_version: str) -> tuple[str,
     )
     read = _plain(TREE, sorted_names, lambda key: key.change is Change.READ)
     write = _plain(TREE, sorted_names, lambda key: key.change is Change.WRITE)
-    return _hash([read, tzdata_version]), _hash([write, configuration.grain_us])
+    counted = sorted([m.name, m.entity.prefix, m.facet, *m.labels] for m in measures(selected(configuration)))
+    return _hash([read, READING, counted, tzdata_version]), _hash([write, configuration.grain_us])
 
 
 def json_schema() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Final
 
 from flowmetrics.configuration import OFF, Configuration, RuleOverride, Threshold
 from flowmetrics.instants import duration_text
@@ -16,6 +17,10 @@ from flowmetrics.kpis.requests import REQUEST_KPIS
 from flowmetrics.kpis.retention import RETENTION_KPIS
 from flowmetrics.kpis.surveys import survey_kpis
 from flowmetrics.kpis.value import VALUE_KPIS
+
+READING: Final = 1
+"""Raised with every change of the code by which the same facts contribute otherwise: histories are then read anew.
+`tests/catalogue/test_reading.py` fails where that is forgotten."""
 
 
 def catalogue(configuration: Configuration) -> tuple[Kpi, ...]:

@@ -18,7 +18,7 @@ from flowmetrics.entities.request import REQUEST
 from flowmetrics.entities.work_item import WORK_ITEM
 from flowmetrics.entity import PACKED_FROM, Contribution, Counted, Entity, History, Packed, Part, Place, pack, unpack
 from flowmetrics.events import CustomerEvent, EraseEvent, Event, RequestEvent
-from flowmetrics.kpi import Kpi
+from flowmetrics.kpi import Kpi, measures
 from flowmetrics.source import Timed
 from flowmetrics.steps.links import lent, mention, reach, spread_erasure
 from flowmetrics.steps.series import SeriesTable
@@ -95,15 +95,15 @@ class Track:
         self._owns = owns
         self._books: Callable[[History], dict[Part, Packed]] = attrgetter(books)
         self._lent: dict[str, Mapping[str, History] | None] = {}
-        measures = list(dict.fromkeys(measure for kpi in kpis for measure in kpi.measures))
+        all_measures = measures(kpis)
 
         def readings(entity: Entity) -> Memo[_Reading | None]:
-            own = [measure for measure in measures if measure.entity is entity]
+            own = [measure for measure in all_measures if measure.entity is entity]
 
             def reading(part: Part) -> _Reading | None:
                 facet, _, stream = part.partition(":")
-                measures = [(table.told[m.name], m.places) for m in own if m.facet == facet]
-                return _reading(entity, configuration, stream, measures) if measures else None
+                places = [(table.told[m.name], m.places) for m in own if m.facet == facet]
+                return _reading(entity, configuration, stream, places) if places else None
 
             return Memo(reading)
 

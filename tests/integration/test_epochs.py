@@ -197,6 +197,22 @@ def test_another_time_zone_database_is_another_epoch_and_the_audit_does_not_ask_
         assert not list(runner.audit())
 
 
+def test_a_version_that_counts_more_begins_an_epoch_in_which_the_past_counts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = replace(A, kpis=("*",))
+    with monkeypatch.context() as former:
+        former.setattr("flowmetrics.kpis.RETENTION_KPIS", ())
+        with opened(tmp_path, everything) as runner:
+            take(runner, PEOPLE)
+            runner.store_panes()
+    with opened(tmp_path, everything) as runner:
+        assert runner.progress == 0
+        build(runner)
+        assert (runner.epoch, figures(runner)) == (2, in_memory(everything, PEOPLE))
+        assert not list(runner.audit())
+
+
 def test_a_key_about_the_process_begins_no_epoch(tmp_path: Path) -> None:
     with opened(tmp_path, A) as runner:
         take(runner, PEOPLE)

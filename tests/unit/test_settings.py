@@ -25,7 +25,7 @@ from flowmetrics.configuration import (
 )
 from flowmetrics.errors import ConfigurationError
 from flowmetrics.instants import DAY_US, HOUR_US, MINUTE_US, SECOND_US
-from flowmetrics.kpis import selected
+from flowmetrics.kpis import READING, selected
 from flowmetrics.setting_keys import KEYS, Change
 from flowmetrics.settings import effective, fingerprint, read_settings, reference
 
@@ -211,6 +211,20 @@ def test_a_fingerprint_changes_with_the_keys_that_it_covers(change: str) -> None
 
 def test_the_time_zone_database_is_part_of_what_is_read() -> None:
     before, after = fingerprint(Configuration(), "2025a"), fingerprint(Configuration(), "2025b")
+    assert (before[0] == after[0], before[1] == after[1]) == (False, True)
+
+
+def test_the_code_that_reads_histories_is_part_of_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(Configuration(), "2025a")
+    monkeypatch.setattr("flowmetrics.settings.READING", READING + 1)
+    after = fingerprint(Configuration(), "2025a")
+    assert (before[0] == after[0], before[1] == after[1]) == (False, True)
+
+
+def test_a_kpi_that_a_version_adds_or_no_longer_has_is_part_of_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = fingerprint(Configuration(), "2025a")
+    monkeypatch.setattr("flowmetrics.kpis.RETENTION_KPIS", ())
+    after = fingerprint(Configuration(), "2025a")
     assert (before[0] == after[0], before[1] == after[1]) == (False, True)
 
 

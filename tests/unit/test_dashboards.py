@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import Any, Final
 import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+from scraping import tool
 
 from agents.kafka.families import unit_families
 from flowmetrics.configuration import Configuration, Expectation, RuleOverride, Survey, Threshold
@@ -25,7 +27,6 @@ from flowmetrics.publishing.dashboards.boards import boards, subject_of
 from flowmetrics.publishing.dashboards.engine import KAFKA
 from flowmetrics.publishing.dashboards.files import documents
 from flowmetrics.publishing.rules.files import alerts
-from flowmetrics.publishing.rules.recording import WITHOUT_WORKER
 
 Made = dict[str, dict[str, Any]]
 
@@ -315,11 +316,28 @@ def test_the_board_of_the_engine_shows_what_its_alerts_read_and_where_they_begin
     assert [burn for burn in burns if burn.replace("/", ">") not in told] == []
 
 
-def test_growth_is_not_taken_for_each_worker_alone(made: Made) -> None:
-    """A partition that moves to another worker would be growth there."""
+MOVES: Final = {"a": "31e6+60x90", "b": "5000+60x90 31015920+120x29"}
+"""What is counted of a partition goes over to another worker, as it was."""
+BEGINS: Final = {"a": "31e6+60x90 0+60x29", "b": "5000+60x120"}
+"""A worker begins anew, and with it what it counts."""
+
+
+def test_the_growth_of_counters_is_right_while_workers_come_and_go(made: Made, tmp_path: Path) -> None:
+    """Two workers count a minute 60 each; after an hour and a half one of them goes, or begins anew."""
     growths = [x for x in asked(made["flowmetrics-engine"]).splitlines() if "_total" in x and "[" in x]
-    assert len(growths) == 10
-    assert all(f"sum {WITHOUT_WORKER}" in growth for growth in growths)
+    of_workers = [growth for growth in growths if any(family.name in growth for family in KAFKA)]
+    assert (len(growths), len(of_workers)) == (10, 4)
+    cases = []
+    for growth in growths:
+        (name,) = set(re.findall(r"flowmetrics_\w+", growth))
+        workers = BEGINS if growth in of_workers else MOVES
+        shown = [{"series": f'{name}{{instance="{each}"}}', "values": told} for each, told in workers.items()]
+        near = {"expr": f"abs({growth} - 7200) < bool 100", "eval_time": "2h", "exp_samples": [{"value": 1}]}
+        cases.append({"interval": "1m", "input_series": shown, "promql_expr_test": [near]})
+    path = tmp_path / "growth.yaml"
+    path.write_text(json.dumps({"evaluation_interval": "1m", "tests": cases}))
+    tested = subprocess.run([tool("promtool"), "test", "rules", path], capture_output=True, text=True, check=False)
+    assert tested.returncode == 0, tested.stderr
 
 
 def test_without_the_sdk_the_command_says_what_to_install(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The board of the engine itself, made from the families that it declares.
 
-What its alerts read is shown as they read it, beside where they begin. Growth of counters is a difference of sums over
-workers, as in the rules, and for the same reason: `increase` takes a partition that moves for events.
+What its alerts read is shown as they read it, beside where they begin. Growth of counters that are kept is a difference
+of sums over workers, as in the rules, and for the same reason: `increase` takes a partition that moves for events. What
+a worker counts since it began falls to zero with its next start instead, and of that only `increase` knows.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ def _panel(family: Family) -> Panel:
     title = name.replace("_", " ").capitalize()
     unit = _UNITS.get(name.rpartition("_")[2], "short")
     if family.type == "counter":
-        return Panel(f"{title} in an hour", family.help, unit, (Query(_growth(family.name), _AUTO),), width=8)
+        growth = _growth_of_each(family.name) if family in KAFKA else _growth(family.name)
+        return Panel(f"{title} in an hour", family.help, unit, (Query(growth, _AUTO),), width=8)
     if family.name in _READ_BY_ALERTS:
         read, limit = _READ_BY_ALERTS[family.name]
         queries = (Query(read, _AUTO), Query(limit, "alert above", Style.LIMIT))
@@ -140,6 +142,11 @@ def _growth(counter: str) -> str:
     total = f"(sum {WITHOUT_WORKER} ({counter}))"
     recent = f"max_over_time({total}[{DIP}:30s]"
     return f"{recent}) - ({recent} offset 1h) or min_over_time({total}[1h:1m]))"
+
+
+def _growth_of_each(counter: str) -> str:
+    """By how much a counter grew in an hour that begins with its process and stays with it, over workers."""
+    return f"sum {WITHOUT_WORKER} (increase({counter}[1h]))"
 
 
 def _burning() -> Panel:

@@ -4,7 +4,7 @@ key on the changelog     value
 g 1 20150 shop           panes of a day and value stream, in epoch 1
 a 1 17                   the number under which series 17 is shown in epoch 1
 s 17                     series number 17
-p                        position in changes, clock; ends each checkpoint
+p                        position in changes, clock, counters; ends each checkpoint
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ class Position(msgspec.Struct, array_like=True):
     """The one that is published."""
     swept: dict[int, int] = {}
     """Partition of track → the epoch that is complete as far as it goes."""
+    counters: list[tuple[list[str], int]] = []
 
 
 _POSITION: Final = msgspec.msgpack.Decoder(Position).decode
@@ -113,7 +114,7 @@ class Tallying:
         self.position = _POSITION(stored) if stored else Position(epoch=epochs.first.number)
         self.now = self.position.now
         self._table = SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(SERIES))
-        self.counters = EngineCounters([])
+        self.counters = EngineCounters(self.position.counters)
         self._panes: dict[int, Panes] = {}
         self._shown = self.position.epoch
         """The published epoch, once that is committed."""
@@ -168,6 +169,7 @@ class Tallying:
                 rows += panes.rows()
         rows += [(SERIES + _NUMBER.pack(n), _encode(series)) for n, series in self._table.taken()]
         self.position.now = self.now
+        self.position.counters = self.counters.stored()
         rows.append((POSITION, _encode(self.position)))
         return Checkpoint(told, rows)
 

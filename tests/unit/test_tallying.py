@@ -1,4 +1,4 @@
-"""A partition of tally that moves to a worker which hears late of the epoch that is being built."""
+"""A partition of tally that moves: to a worker which hears late of the coming epoch, and with what it counted."""
 
 from __future__ import annotations
 
@@ -60,3 +60,13 @@ def test_panes_of_a_coming_epoch_stay_when_a_worker_takes_over_that_has_not_hear
 def active_users(reading: Reading) -> set[float]:
     """The value of every window."""
     return {point.value for _, point in reading.points.get(SERIES, ())}
+
+
+def test_label_sets_beyond_the_limit_stay_counted_when_a_partition_moves() -> None:
+    """An alert reads by how much they grow: a count that begins anew would hide an hour of them."""
+    store, known = SimulatedStore(Table()), Known({1: Epoch(1, Configuration(labels_max=2))})
+    sets = [(("flow_load", "shop", kind, "active"), {PANE * BINS: 1}) for kind in ("feature", "defect", "risk", "debt")]
+    change = Told(msgspec.msgpack.encode(Changes(0, NOW, NOW, {1: sets}, 1)), 0)
+    takes(known, store, change)
+    moved = Tallying(Topics("f", 1), 0, known, store, Nowhere())  # type: ignore[arg-type]
+    assert moved.counters.stored() == [(["label_overflow", "flow_load"], 2)]

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from agents.kafka.effort import Effort
 from agents.kafka.units import Unit
-from flowmetrics.engine_metrics import counter, gauge
+from flowmetrics.engine_metrics import (
+    CHECKPOINT_BYTES,
+    CHECKPOINT_SECONDS,
+    CHECKPOINTS,
+    HISTORIES_READ,
+    PARTITION_LAG,
+    PARTITIONS_OWNED,
+    RECOVERY,
+    STABLE_OFFSET_AGE,
+    EngineMetric,
+)
 from flowmetrics.families import Family
 
 
@@ -31,26 +41,14 @@ def unit_families(
         size[step] += effort.checkpoint_bytes
         reads["memory"] += effort.histories_from_memory
         reads["store"] += effort.histories_from_store
-    return [
-        _gauge("partition_lag_records", "Records that a partition has not taken.", "unit", lag),
-        _gauge("engine_partitions_owned", "Partitions of a step that this worker owns.", "step", owned),
-        _gauge("engine_recovery_seconds", "How long a unit took until it was caught up.", "unit", recovery),
-        _gauge(
-            "engine_stable_offset_age_seconds",
-            "How long an open transaction holds back a unit's input.",
-            "unit",
-            stable,
-        ),
-        _counter("engine_checkpoints", "Transactions that were committed.", "step", number),
-        _counter("engine_checkpoint_seconds", "Time that transactions took.", "step", seconds),
-        _counter("engine_checkpoint_bytes", "Bytes that transactions wrote.", "step", size),
-        _counter("engine_histories_read", "Histories asked for, by where they were.", "place", reads),
-    ]
-
-
-def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Family:
-    return gauge(name, text, (label,), {(key,): value for key, value in values.items()})
-
-
-def _counter(name: str, text: str, label: str, values: Mapping[str, float]) -> Family:
-    return counter(name, text, (label,), {(key,): value for key, value in values.items()})
+    told: Sequence[tuple[EngineMetric, Mapping[str, float]]] = (
+        (PARTITION_LAG, lag),
+        (PARTITIONS_OWNED, owned),
+        (RECOVERY, recovery),
+        (STABLE_OFFSET_AGE, stable),
+        (CHECKPOINTS, number),
+        (CHECKPOINT_SECONDS, seconds),
+        (CHECKPOINT_BYTES, size),
+        (HISTORIES_READ, reads),
+    )
+    return [metric.family({(label,): value for label, value in values.items()}) for metric, values in told]

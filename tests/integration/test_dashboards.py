@@ -27,8 +27,8 @@ from scraping import Prometheus, prometheus
 from agents.demo.producers import Company
 from agents.prometheus import blocks_command
 from agents.published import clock_us
+from flowmetrics.engine_metrics import ON_KAFKA
 from flowmetrics.instants import DAY_US, instant_text
-from flowmetrics.publishing.dashboards.engine import KAFKA
 
 pytestmark = pytest.mark.long  # minutes, and the version of Python does not matter
 
@@ -37,10 +37,7 @@ BOARDS: Final = "deploy/grafana"
 RULES: Final = "deploy/prometheus/rules"
 
 SILENT: Final = {
-    **{
-        family.name: "workers on Kafka say it; tests/unit/test_dashboards.py holds the names together"
-        for family in KAFKA
-    },
+    **{metric.name: "workers on Kafka say it; tests/kafka/test_prometheus.py asks them" for metric in ON_KAFKA},
     "flowmetrics_histories_cut_total": "a history must reach its limit of thousands of facts first",
 }
 """Metrics of which no answer is expected here, and why. Their queries must be valid all the same."""

@@ -23,7 +23,7 @@ from fleet import SESSION_SECONDS, Worker
 from grafana import Viewer, boards, questions
 from scraping import Prometheus, prometheus
 
-from flowmetrics.publishing.dashboards.engine import KAFKA
+from flowmetrics.engine_metrics import ON_KAFKA
 
 BOARDS: Final = Path(__file__).parents[2] / "deploy" / "grafana"
 SECONDS: Final = 180.0
@@ -110,8 +110,8 @@ def silent(scraper: Prometheus) -> list[str]:
     """The questions about workers on Kafka, on the board of the engine as it is committed, that do not answer."""
     (board,) = (board for board in boards(BOARDS) if board["uid"] == "flowmetrics-engine")
     viewer = Viewer(board, scraper)
-    asked = [q for q in questions(board) if any(family.name in q.expression for family in KAFKA)]
-    assert len(asked) == len(KAFKA)
+    asked = [q for q in questions(board) if any(metric.name in q.expression for metric in ON_KAFKA)]
+    assert len(asked) == len(ON_KAFKA)
     return [question.where for question in asked if not viewer.answers(question, {})]
 
 

@@ -18,13 +18,12 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from scraping import tool
 
-from agents.kafka.families import unit_families
 from flowmetrics.configuration import Configuration, Expectation, RuleOverride, Survey, Threshold
+from flowmetrics.engine_metrics import ON_KAFKA
 from flowmetrics.kpis import catalogue
 from flowmetrics.kpis.flow import FLOW_KPIS
 from flowmetrics.publishing.dashboards.board import Board, Panel, Query
 from flowmetrics.publishing.dashboards.boards import boards, subject_of
-from flowmetrics.publishing.dashboards.engine import KAFKA
 from flowmetrics.publishing.dashboards.files import documents
 from flowmetrics.publishing.rules.files import alerts
 
@@ -295,11 +294,6 @@ def lost(one: Any, other: Any, path: str = "") -> Any:
 # --- the engine ---------------------------------------------------------------------------------------------------
 
 
-def test_the_board_of_the_engine_knows_what_workers_on_kafka_say() -> None:
-    told = {(family.name, family.type) for family in unit_families([], {}, lambda unit: 0.0)}
-    assert {(family.name, family.type) for family in KAFKA} == told
-
-
 def test_the_board_of_the_engine_shows_what_its_alerts_read_and_where_they_begin(made: Made) -> None:
     told = "\n".join(alert.expr for alert in alerts(Configuration()))
     asks = {
@@ -325,7 +319,7 @@ BEGINS: Final = {"a": "31e6+60x90 0+60x29", "b": "5000+60x120"}
 def test_the_growth_of_counters_is_right_while_workers_come_and_go(made: Made, tmp_path: Path) -> None:
     """Two workers count a minute 60 each; after an hour and a half one of them goes, or begins anew."""
     growths = [x for x in asked(made["flowmetrics-engine"]).splitlines() if "_total" in x and "[" in x]
-    of_workers = [growth for growth in growths if any(family.name in growth for family in KAFKA)]
+    of_workers = [growth for growth in growths if any(metric.name in growth for metric in ON_KAFKA)]
     assert (len(growths), len(of_workers)) == (10, 4)
     cases = []
     for growth in growths:

@@ -1,4 +1,4 @@
-"""The board of the engine itself, made from the families that it declares.
+"""The board of the engine itself, made from its metrics as they are declared.
 
 What its alerts read is shown as they read it, beside where they begin. Growth of counters that are kept is a difference
 of sums over workers, as in the rules, and for the same reason: `increase` takes a partition that moves for events. What
@@ -10,28 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from flowmetrics.engine_metrics import EngineCounters, epoch_families
-from flowmetrics.families import Family
+from flowmetrics.engine_metrics import BUILD, EVERYWHERE, LATENESS, ON_KAFKA, READY, STARTED, WAITING, EngineMetric
 from flowmetrics.publishing.dashboards.board import Board, Panel, Query, Section, Shape, Style, Thresholds
 from flowmetrics.publishing.rules.engine import BURNS, DIP, LAG_LIMIT, LATE_SECONDS
 from flowmetrics.publishing.rules.recording import WITHOUT_WORKER
-
-KAFKA: Final = (
-    Family("flowmetrics_partition_lag_records", "Records that a partition has not taken.", "gauge", ()),
-    Family("flowmetrics_engine_partitions_owned", "Partitions of a step that a worker owns.", "gauge", ()),
-    Family("flowmetrics_engine_recovery_seconds", "How long a unit took until it was caught up.", "gauge", ()),
-    Family(
-        "flowmetrics_engine_stable_offset_age_seconds",
-        "How long an open transaction holds back a unit's input.",
-        "gauge",
-        (),
-    ),
-    Family("flowmetrics_engine_checkpoints_total", "Transactions that were committed.", "counter", ()),
-    Family("flowmetrics_engine_checkpoint_seconds_total", "Time that transactions took.", "counter", ()),
-    Family("flowmetrics_engine_checkpoint_bytes_total", "Bytes that transactions wrote.", "counter", ()),
-    Family("flowmetrics_engine_histories_read_total", "Histories asked for, by where they were.", "counter", ()),
-)
-"""What workers on Kafka say besides; `agents.kafka.families` makes them, and a test holds both together."""
 
 _UNITS: Final = {"seconds": "s", "ratio": "percentunit", "bytes": "bytes"}
 _AUTO: Final = "__auto"
@@ -39,16 +21,15 @@ _AUTO: Final = "__auto"
 _RULES: Final = "Without the rules in Prometheus: no data."
 
 _READ_BY_ALERTS: Final = {
-    "flowmetrics_event_lag_seconds": ("flowmetrics:source:event_lag", f"vector({LATE_SECONDS})"),
-    "flowmetrics_consumer_lag_events": ("flowmetrics:engine:lag", LAG_LIMIT),
+    LATENESS: ("flowmetrics:source:event_lag", f"vector({LATE_SECONDS})"),
+    WAITING: ("flowmetrics:engine:lag", LAG_LIMIT),
 }
 """Gauge → what its alert reads of it, and where that begins."""
 
 
 def engine_board() -> Board:
     """Whether the engine is well: what comes in, what is refused, how far it is behind."""
-    told = [*EngineCounters([]).families(0), *epoch_families(None, None)]
-    gauges = [f for f in told if f.type == "gauge" and f.name != "flowmetrics_build_info"]
+    told = [metric for metric in EVERYWHERE if metric not in (READY, STARTED, BUILD)]
     return Board(
         name="engine",
         title="Flowmetrics: the engine",
@@ -58,10 +39,10 @@ def engine_board() -> Board:
             Section("Now", _now()),
             Section(
                 "What comes in, and what is refused",
-                (*_panels(f for f in told if f.type == "counter"), _burning()),
+                (*_panels(metric for metric in told if metric.type == "counter"), _burning()),
             ),
-            Section("How far behind, and what is shown", _panels(gauges)),
-            Section("Workers on Kafka; without Kafka there are none", _panels(KAFKA)),
+            Section("How far behind, and what is shown", _panels(metric for metric in told if metric.type == "gauge")),
+            Section("Workers on Kafka; without Kafka there are none", _panels(ON_KAFKA)),
         ),
         since="now-6h",
         any_filter=True,
@@ -116,25 +97,25 @@ def _now() -> tuple[Panel, ...]:
     )
 
 
-def _panels(families: Iterable[Family]) -> tuple[Panel, ...]:
-    return tuple(_panel(family) for family in families)
+def _panels(metrics: Iterable[EngineMetric]) -> tuple[Panel, ...]:
+    return tuple(_panel(metric) for metric in metrics)
 
 
-def _panel(family: Family) -> Panel:
-    name = family.name.removeprefix("flowmetrics_").removesuffix("_total")
+def _panel(metric: EngineMetric) -> Panel:
+    name = metric.name.removeprefix("flowmetrics_").removesuffix("_total")
     title = name.replace("_", " ").capitalize()
     unit = _UNITS.get(name.rpartition("_")[2], "short")
-    if family.type == "counter":
-        growth = _growth_of_each(family.name) if family in KAFKA else _growth(family.name)
-        return Panel(f"{title} in an hour", family.help, unit, (Query(growth, _AUTO),), width=8)
-    if family.name in _READ_BY_ALERTS:
-        read, limit = _READ_BY_ALERTS[family.name]
+    if metric.type == "counter":
+        growth = _growth_of_each(metric.name) if metric in ON_KAFKA else _growth(metric.name)
+        return Panel(f"{title} in an hour", metric.help, unit, (Query(growth, _AUTO),), width=8)
+    if metric in _READ_BY_ALERTS:
+        read, limit = _READ_BY_ALERTS[metric]
         queries = (Query(read, _AUTO), Query(limit, "alert above", Style.LIMIT))
-        return Panel(title, f"{family.help} {_RULES}", unit, queries, width=8)
+        return Panel(title, f"{metric.help} {_RULES}", unit, queries, width=8)
     if name.endswith("_timestamp_seconds"):
         title = f"Time since {title.lower().removesuffix(' timestamp seconds')}"
-        return Panel(title, family.help, unit, (Query(f"time() - {family.name}", _AUTO),), width=8)
-    return Panel(title, family.help, unit, (Query(family.name, _AUTO),), width=8)
+        return Panel(title, metric.help, unit, (Query(f"time() - {metric.name}", _AUTO),), width=8)
+    return Panel(title, metric.help, unit, (Query(metric.name, _AUTO),), width=8)
 
 
 def _growth(counter: str) -> str:

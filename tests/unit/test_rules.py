@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from flowmetrics.configuration import Configuration
+from flowmetrics.engine_metrics import EVERYWHERE, ON_KAFKA
 from flowmetrics.kpi import Better, BurnAlert, DriftAlert
 from flowmetrics.kpis import catalogue, selected
 from flowmetrics.kpis.flow import FLOW_KPIS
@@ -67,6 +68,16 @@ def test_an_alert_says_whom_it_reaches_what_to_do_and_where_to_read_on(alert: Al
     assert all(step in page for step in alert.steps)
     always = alert.alert == "FlowmetricsWatchdog"
     assert (alert.hold, alert.keep) == ("0s", "0s") if always else "0s" not in (alert.hold, alert.keep)
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: f"{alert.alert} {alert.labels['severity']}")
+def test_whoever_follows_a_runbook_finds_each_metric_that_it_names(alert: Alert) -> None:
+    """On one machine as well, unless a step begins with "On Kafka"."""
+    kpis = {kpi.metric for kpi in catalogue(EXPECTING)}
+    for said in (alert.expr, *alert.annotations.values(), *alert.steps):
+        shown = (*EVERYWHERE, *ON_KAFKA) if said.startswith("On Kafka ") else EVERYWHERE
+        named = set(re.findall(r"\bflowmetrics_(?!kpi_)\w+", said))
+        assert named <= kpis | {metric.name for metric in shown}, said
 
 
 @pytest.mark.parametrize("name", sorted({alert.alert for alert in ALERTS}))

@@ -157,7 +157,8 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             f"the last {WEEKS_MIN} weeks",
             "Look whether the sender runs and reaches the engine: its own log, and `flowmetrics rejected`.",
             (
-                "Ask the engine: `flowmetrics_last_event_timestamp_seconds` says when the latest event happened.",
+                "Ask Prometheus when its latest event happened; an engine that began anew does not know: "
+                "`last_over_time(flowmetrics_last_event_timestamp_seconds[3d])`.",
                 "Look at the sender's credentials: a token that ran out gives 401, which its log shows.",
                 "Where the source is gone for good, silence the alert; three weeks later it is forgotten.",
                 "KPIs of what this source tells stand still meanwhile; say so to those who read them.",
@@ -173,7 +174,10 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             "get fewer; a large import that drains does not fire it",
             "Look at the log of the engine and at the CPU of its machine; on Kafka add a worker.",
             (
-                "Look whether a disk is full or slow: `flowmetrics_engine_checkpoint_seconds_total` over its count.",
+                "On one machine look whether its disk is full or slow: `df -h`, and `iostat -x 5`.",
+                "On Kafka look how long a transaction takes, and where it is seconds at the disks of the brokers: "
+                "`rate(flowmetrics_engine_checkpoint_seconds_total[5m]) "
+                "/ rate(flowmetrics_engine_checkpoints_total[5m])`.",
                 "On Kafka look which partitions lag (`flowmetrics_partition_lag_records`) and who owns them.",
                 "Nothing is lost: what was accepted is in the log, and is counted once it is taken.",
             ),
@@ -267,7 +271,7 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             "up == 0\nand on (instance, job) present_over_time(flowmetrics_build_info[1d])",
             "The worker {{ $labels.instance }} cannot be scraped",
             "a target that showed a worker within the last day cannot be scraped, while others may have taken over",
-            "Look whether its process runs: what it counted is counted by the other workers, more slowly.",
+            "Look whether its process runs; on Kafka the other workers count meanwhile what it counted, more slowly.",
             (
                 "Where the process runs, ask it from the machine of Prometheus: `curl -s http://HOST:8080/healthz`.",
                 "Where it is gone for good, take it out of the targets of Prometheus.",

@@ -1,10 +1,11 @@
-"""The pages of documentation that are made from declarations: one for each KPI, and the configuration."""
+"""The pages of documentation that are made from declarations: KPIs, metrics of the engine, and the configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from flowmetrics.configuration import Configuration
+from flowmetrics.engine_metrics import EVERYWHERE, ON_KAFKA, EngineMetric
 from flowmetrics.kpi import BurnAlert, Kpi, NoAlert
 from flowmetrics.kpis import catalogue
 from flowmetrics.publishing.rules.cells import minimum_text
@@ -14,7 +15,7 @@ _GENERATED = "<!-- Made by `flowmetrics generate docs` from a declaration. Chang
 
 
 def documents(configuration: Configuration) -> Mapping[str, str]:
-    """Path under the project → text: a page for every KPI, an index, and every key of the configuration."""
+    """Path under the project → text: a page for every KPI, an index, the metrics of the engine, and every key."""
     kpis = catalogue(configuration)
     rows = [f"| [{kpi.name}]({kpi.name}.md) | {kpi.question} | `{kpi.metric}` |" for kpi in kpis]
     index = [_GENERATED, "# KPIs", "", "| KPI | question | metric |", "| --- | --- | --- |", *rows, ""]
@@ -29,9 +30,37 @@ def documents(configuration: Configuration) -> Mapping[str, str]:
     ]
     return {
         "docs/configuration.md": "\n".join(keys),
+        "docs/engine-metrics.md": "\n".join(_engine_metrics()),
         "docs/kpis/README.md": "\n".join(index),
         **{f"docs/kpis/{kpi.name}.md": "\n".join(_page(kpi)) for kpi in kpis},
     }
+
+
+def _engine_metrics() -> list[str]:
+    return [
+        _GENERATED,
+        "# Metrics of the engine",
+        "",
+        "What `/metrics` says of the engine itself, beside [the KPIs](kpis/README.md). On Kafka each worker says it",
+        "of its own partitions; a `unit` is a partition of a step, such as `track-3`. What there is nothing to say",
+        "of is absent.",
+        "",
+        "| metric | type | labels | says | runtime |",
+        "| --- | --- | --- | --- | --- |",
+        *(_engine_metric(metric, "both") for metric in EVERYWHERE),
+        *(_engine_metric(metric, "Kafka") for metric in ON_KAFKA),
+        "",
+        "Counters of both runtimes are kept over restarts. On Kafka they move from worker to worker with their",
+        "partitions, which `increase` would take for events: ask by how much their sum over workers grew, as the",
+        "rules do (`flowmetrics:engine:accepted_growth1h`). Counters of Kafka alone begin at zero with each worker",
+        "and stay with it: ask their `increase`.",
+        "",
+    ]
+
+
+def _engine_metric(metric: EngineMetric, runtime: str) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    return f"| `{metric.name}` | {metric.type} | {labels} | {metric.help} | {runtime} |"
 
 
 def _page(kpi: Kpi) -> list[str]:

@@ -552,9 +552,10 @@ def test_generated_pages_are_fresh_until_one_is_changed_lost_or_foreign(tmp_path
 
     pages[1].write_text("changed")
     pages[2].unlink()
+    (tmp_path / "docs" / "engine-metrics.md").write_text("changed")
     (pages[0].parent / "of-yesterday.md").write_text("a KPI that is gone")
     told = run(tmp_path, "generate", "docs", "--check").failed(1).err
-    assert all(name in told for name in (pages[1].name, pages[2].name, "of-yesterday.md"))
+    assert all(name in told for name in (pages[1].name, pages[2].name, "of-yesterday.md", "docs/engine-metrics.md"))
     assert pages[3].name not in told
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from scraping import prometheus, tool
 
 Make: TypeAlias = Callable[..., EngineProcess]
+REFERENCE = Path(__file__).parents[2] / "docs" / "engine-metrics.md"
 HOSTILE = (
     'a"b', "a\\b", "a\nb", "a{b=\"c\"}", "\t", "ünïcödé ☃ 🦉", "a" * 5000, "# HELP x y", "\\n", "\x00\x1f\x7f",
     "\u2028", "\ufeff", "\U0010ffff", " ", "all", "other", "none", "{}", "'", ",", "le", "NaN",
@@ -130,6 +132,21 @@ def test_promtool_has_nothing_to_say_about_hostile_words(make: Make) -> None:
     engine = make("labels: {max_per_metric: 5}").ready()
     engine.post(*hostile_events())
     checked(engine.shows(lambda page: page.total("events_accepted_total"), 10 * len(HOSTILE)).text)
+
+
+def test_the_reference_lists_what_an_engine_says_of_itself(make: Make) -> None:
+    engine = make("labels: {max_per_metric: 2}").ready()
+    odd = event("item", item="odd", value_stream="shop", state="Unheard of", name="same")
+    engine.post(odd, {**odd, "data": {**odd["data"], "title": "other"}})
+    engine.post(*(done(f"{kind}-1", item_type=kind) for kind in ("Bug", "Story", "Security", "Chore")))
+    engine.send(b"nonsense")
+    page = engine.shows(lambda page: (page.total("events_accepted_total"), page.total("events_rejected_total")), (6, 1))
+    samples = (sample for family in text_string_to_metric_families(page.text) for sample in family.samples)
+    said = {each.name: sorted(each.labels) for each in samples if "value_stream" not in each.labels}
+    rows = re.findall(r"^\| `(\w+)` \| \w+ \| (.*) \| .* \| both \|$", REFERENCE.read_text(), re.MULTILINE)
+    listed = {name: sorted(re.findall(r"\w+", labels)) for name, labels in rows}
+    assert listed.pop("flowmetrics_histories_cut_total") == ["what"], "a history must be thousands of facts long for it"
+    assert said == listed
 
 
 def test_a_scrape_may_be_packed_and_says_what_it_is(make: Make) -> None:

@@ -218,19 +218,21 @@ def rejected(again: bool, config: str | None) -> None:
 
 @main.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--rest", is_flag=True, help="Move what is left of a log that log.retention has cut.")
 @_config
 @_told
-def move(directory: Path, config: str | None) -> None:
+def move(directory: Path, rest: bool, config: str | None) -> None:
     """Carry a data directory to the Kafka that `broker` names; safe to repeat.
 
     The engine of the directory and all workers must be stopped. Events keep their arrival stamps, so workers that are
-    started afterwards show the same numbers.
+    started afterwards show the same numbers. A log that no longer begins at the first event is refused: what is left
+    of it tells less than the directory knows.
 
     \b
     Example:
       flowmetrics move ./flowmetrics-data --config kafka.yaml
     """
-    commands.move(directory, load_configuration(config))
+    commands.move(directory, rest, load_configuration(config))
 
 
 @main.command()

@@ -27,6 +27,7 @@ from agents.local.reading import EVENTS_AT_ONCE, erasures, whole_log
 from agents.lock import DirectoryLock
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError, Rejection
+from flowmetrics.instants import instant_text
 from flowmetrics.limits import EVENT_BYTES_MAX
 from flowmetrics.settings import fingerprint
 from flowmetrics.sources.cloudevents import CloudEvents
@@ -35,17 +36,23 @@ from flowmetrics.sources.pseudonyms import discreet
 BYTES_AT_ONCE: Final = 8 * 1024 * 1024
 
 
-def move_log(directory: Path, configuration: Configuration) -> None:
+def move_log(directory: Path, configuration: Configuration, rest: bool) -> None:
     """Send every event of a directory to the events topic; safe to repeat, as events are a set.
 
-    Raises OperationError where the directory is in use, where its log no longer begins at the first event, and while
-    workers run: what they show would be wrong until the last event is there.
+    Raises OperationError where the directory is in use, where its log no longer begins at the first event, unless the
+    `rest` will do, and while workers run: what they show would be wrong until the last event is there.
     """
     with DirectoryLock(existing(directory, "name that of the engine to be moved"), "move"):
         journal = Journal(directory)
         try:
             pseudonyms_of(configuration, journal)  # under another key one person would be two
-            _must_be_whole(journal)
+            since = _begin(journal)
+            if since is not None and not rest:
+                raise OperationError(
+                    f"the log of {journal.path} no longer begins at the first event (log.retention): its histories "
+                    "know more than the events could tell Kafka; go on with the directory, or move what is left of "
+                    "the events with --rest"
+                )
             move = Move(journal, configuration)
             asyncio.run(move.run())
         finally:
@@ -55,18 +62,24 @@ def move_log(directory: Path, configuration: Configuration) -> None:
     say(f"{counted(move.sent, 'event')} of {directory} in {topics.events} now{kept}")
     if move.read_otherwise:
         say(f"{directory} was written under another configuration; the past will be read under this one")
+    if since is not None:
+        say(
+            f"events that arrived before {since} are not in the log any more: of items, requests and persons that "
+            "began before then only the rest is known, and numbers that reach back to it are other ones"
+        )
+    shown = "what follows from the rest" if since is not None else f"the numbers of {directory}"
     say(
-        f"start workers with this configuration; they show the numbers of {directory}, which is left as it was "
-        "and must not be run any more"
+        f"start workers with this configuration; they show {shown}; {directory} is left as it was and must not be run "
+        "any more"
     )
 
 
-def _must_be_whole(journal: Journal) -> None:
-    if journal.first() > 0:
-        raise OperationError(
-            f"the log of {journal.path} no longer begins at the first event (log.retention): its histories know more "
-            "than the events could tell Kafka; go on with the directory, or import what you have of the events"
-        )
+def _begin(journal: Journal) -> str | None:
+    """Since when a log that was cut is known; None where it is whole."""
+    if journal.first() == 0:
+        return None
+    arrived = (instant_text(arrived_at) for arrived_at, _ in whole_log(journal))
+    return next(arrived, "now")
 
 
 class Move:
@@ -93,7 +106,7 @@ class Move:
             await same_pseudonyms(connection, self._topics, self._configuration)
             there = {_mark(one.arrived_at, one.body) async for one in ever_refused(connection, self._topics)}
             async with Sender(connection, "move") as sender:
-                with bar(self._journal.end, "moving") as progress:
+                with bar(self._journal.end - self._journal.first(), "moving") as progress:
                     for portion in self.portions(there, progress):
                         await sender.send(portion)
 

@@ -102,8 +102,8 @@ def rejected(again: bool, configuration: Configuration) -> None:
         click.echo(orjson.dumps({**row, "detail": rejection.detail, "event": body.decode("utf-8", "replace")}))
 
 
-def move(directory: Path, configuration: Configuration) -> None:
-    """Carry the log of a data directory to Kafka."""
+def move(directory: Path, rest: bool, configuration: Configuration) -> None:
+    """Carry the log of a data directory to Kafka, or the `rest` of one that was cut."""
     if not _on_kafka(configuration):
         raise ConfigurationError(
             f"broker {configuration.broker}: events move to Kafka; name a configuration with broker: kafka://HOST:PORT"
@@ -111,7 +111,7 @@ def move(directory: Path, configuration: Configuration) -> None:
     runtime_of(configuration)  # says what is not installed
     from agents.commands.moving import move_log
 
-    move_log(directory, configuration)
+    move_log(directory, configuration, rest)
 
 
 def adopt(configuration: Configuration) -> None:

@@ -29,6 +29,7 @@ from agents.kafka.tracking import Changes
 from agents.local.journal import FILE, Journal
 from agents.local.runner import Runner
 from flowmetrics.configuration import Configuration
+from flowmetrics.instants import instant_text
 from flowmetrics.limits import HORIZON_US_MIN
 from flowmetrics.routing import partition_of
 from flowmetrics.settings import fingerprint
@@ -413,7 +414,33 @@ def test_what_cannot_be_moved_is_told_apart(make: Make, local: EngineProcess) ->
     local.run("import", file(local, done("A-3"))).well()
     with closing(sqlite3.connect(local.data / FILE)) as opened, opened:
         opened.execute("DELETE FROM log WHERE first = 0")
-    worker.run("move", local.data).failed(1, "no longer begins at the first event", "histories know more")
+    worker.run("move", local.data).failed(1, "no longer begins at the first event", "histories know more", "--rest")
+
+
+def test_the_rest_of_a_log_that_was_cut_moves_when_that_is_asked_for_and_says_what_is_not_known(
+    make: Make, local: EngineProcess
+) -> None:
+    worker = make()
+    local.run("import", file(local, done("A-1"), done("A-2"))).well()
+    local.run("import", file(local, done("A-3"))).well()
+    with closing(sqlite3.connect(local.data / FILE)) as opened, opened:
+        opened.execute("DELETE FROM log WHERE first = 0")
+    ((arrived_at, _),) = log(local.data)
+    told = worker.run("move", local.data, "--rest").well().err
+    assert f"1 event of {local.data} in" in told
+    assert f"events that arrived before {instant_text(arrived_at)} are not in the log any more" in told
+    assert "only the rest is known, and numbers that reach back to it are other ones" in told
+    assert f"they show the numbers of {local.data}" not in told
+    worker.ready().shows(lambda page: page.velocity(), 1)
+    worker.stop()
+
+
+def test_a_log_that_is_whole_moves_as_one_where_the_rest_is_asked_for(make: Make, local: EngineProcess) -> None:
+    worker = make()
+    local.run("import", file(local, done("A-1"))).well()
+    told = worker.run("move", local.data, "--rest").well().err
+    assert "any more:" not in told
+    assert f"they show the numbers of {local.data}" in told
 
 
 def test_a_broker_that_is_away_is_named_by_every_command(make: Make, local: EngineProcess) -> None:

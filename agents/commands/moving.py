@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
@@ -14,13 +15,13 @@ import msgspec
 from agents.commands.local import existing
 from agents.commands.telling import bar, counted, say
 from agents.judging import read_pseudonyms
-from agents.kafka.changelog import Record
+from agents.kafka.changelog import Lost, Record, Writer
 from agents.kafka.connection import Connection
 from agents.kafka.reading import Progress, answering, must_rest, same_pseudonyms
 from agents.kafka.refused import ever_refused
-from agents.kafka.sending import Sender, event_record
+from agents.kafka.sending import event_record
 from agents.kafka.topics import prepare, topics_of
-from agents.kafka.tracking import rejected_record
+from agents.kafka.tracking import refusals_record, rejected_record
 from agents.local.intake import pseudonyms_of
 from agents.local.journal import Journal
 from agents.local.reading import EVENTS_AT_ONCE, erasures, whole_log
@@ -98,50 +99,74 @@ class Move:
         """Whether the directory was written under another configuration."""
 
     async def run(self) -> None:
-        """Send everything; what was refused only if it is not there yet, since that is a list."""
+        """Send everything; what was refused only if it is not there yet, since that is a list.
+
+        The writer is opened before anything is read, so what a move that was killed left open is not waited for.
+        """
         connection = Connection(self._configuration)
         async with answering(connection):
             await prepare(connection, self._configuration)
             await must_rest(connection, self._topics)
             await same_pseudonyms(connection, self._topics, self._configuration)
-            there = {_mark(one.arrived_at, one.body) async for one in ever_refused(connection, self._topics)}
-            async with Sender(connection, "move") as sender:
+            writer = await Writer.open(connection, f"{self._topics.prefix}-move")
+            try:
+                there = Counter(
+                    [_mark(one.arrived_at, one.body) async for one in ever_refused(connection, self._topics)]
+                )
                 with bar(self._journal.end - self._journal.first(), "moving") as progress:
                     for portion in self.portions(there, progress):
-                        await sender.send(portion)
+                        await writer.commit(portion, [])
+            except Lost as error:
+                raise OperationError(
+                    f"Kafka did not take the events ({error}), or another move began meanwhile; run this again"
+                ) from None
+            finally:
+                await writer.close()
 
-    def portions(self, there: set[bytes], progress: Progress) -> Iterator[list[Record]]:
-        """Records to be sent together; those that follow from erasures first, as in a reading from the beginning."""
-        records, size = [self._event(*told) for told in erasures(self._journal)], 0
+    def portions(self, there: Counter[bytes], progress: Progress) -> Iterator[list[Record]]:
+        """Records of one transaction each: what was refused is in the list and in the count of it, or in neither."""
+        portion, size = list[Record](), 0
+        for record in self._records(there, progress):
+            portion.append(record)
+            size += len(record.value or b"")
+            if size >= BYTES_AT_ONCE or len(portion) >= EVENTS_AT_ONCE:
+                yield self._counted(portion)
+                portion, size = [], 0
+        if portion:
+            yield self._counted(portion)
+
+    def _records(self, there: Counter[bytes], progress: Progress) -> Iterator[Record]:
+        """What is not there yet; what follows from erasures first, as in a reading from the beginning."""
+        for arrived_at, line in erasures(self._journal):
+            timed = self._source.read(line, arrived_at)
+            assert not isinstance(timed, Rejection)
+            yield event_record(self._topics, timed[1], line, arrived_at)
         for arrived_at, line in whole_log(self._journal):
             progress(1)
             if not line:
                 continue  # it was an event of an erased person
-            record = self._event(arrived_at, line)
-            if record.topic == self._topics.events:
-                self.sent += 1
-            elif _mark(arrived_at, line) in there:
-                continue
+            timed = self._source.read(line, arrived_at)  # by its stored arrival; another configuration may refuse it
+            if isinstance(timed, Rejection):
+                yield from self._refused(discreet(timed) if self._discreet else timed, arrived_at, line, there)
             else:
-                self.refused += 1
-            records.append(record)
-            size += len(line)
-            if size >= BYTES_AT_ONCE or len(records) >= EVENTS_AT_ONCE:
-                yield records
-                records, size = [], 0
+                self.sent += 1
+                yield event_record(self._topics, timed[1], line, arrived_at)
         for _, arrived_at, rejection, body in self._journal.rejected():
-            self.refused += 1
-            if _mark(arrived_at, body) not in there:
-                records.append(rejected_record(self._topics, 0, rejection, (arrived_at, body)))
-        yield records
+            yield from self._refused(rejection, arrived_at, body, there)
 
-    def _event(self, arrived_at: int, line: bytes) -> Record:
-        """An event under its stored arrival stamp, by which it is judged; another configuration may refuse it."""
-        timed = self._source.read(line, arrived_at)
-        if isinstance(timed, Rejection):
-            told = discreet(timed) if self._discreet else timed
-            return rejected_record(self._topics, 0, told, (arrived_at, line))
-        return event_record(self._topics, timed[1], line, arrived_at)
+    def _refused(self, rejection: Rejection, arrived_at: int, body: bytes, there: Counter[bytes]) -> Iterator[Record]:
+        """A refused event; as many of those that look alike as are there already are left out."""
+        self.refused += 1
+        mark = _mark(arrived_at, body)
+        if there[mark]:
+            there[mark] -= 1
+        else:
+            yield rejected_record(self._topics, 0, rejection, (arrived_at, body))
+
+    def _counted(self, portion: list[Record]) -> list[Record]:
+        """With how many of them were refused, if any."""
+        refused = Counter(dict(one.headers)["reason"].decode() for one in portion if one.topic == self._topics.rejected)
+        return [*portion, refusals_record(self._topics, refused)] if refused else portion
 
 
 def _mark(arrived_at: int, body: bytes) -> bytes:

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -24,11 +25,13 @@ from engine import EngineProcess, Event, chunks, done, event, lines, rejected, u
 from fleet import KPI, Worker
 from worlds import HOUR, T0, line, text
 
+from agents.commands import moving
 from agents.commands.moving import Move
 from agents.kafka.tracking import Changes
 from agents.local.journal import FILE, Journal
 from agents.local.runner import Runner
 from flowmetrics.configuration import Configuration
+from flowmetrics.errors import Reason, Rejection
 from flowmetrics.instants import instant_text
 from flowmetrics.limits import HORIZON_US_MIN
 from flowmetrics.routing import partition_of
@@ -322,7 +325,7 @@ def test_a_moved_directory_shows_the_same_numbers_also_moved_twice_and_after_a_k
     worker, moved = make(), local.directory / "moved"
     local.run("import", file(local, *a_company(6, 6000), b"nonsense", b"{}")).well()
     shutil.copytree(local.data, moved)
-    killed_at_the_third_portion(worker, moved)
+    killed_at_the_third_portion(worker, moved, 1000)
     before = len(worker.committed("events"))
     assert 0 < before < 6000
     for _ in range(2):
@@ -335,6 +338,8 @@ def test_a_moved_directory_shows_the_same_numbers_also_moved_twice_and_after_a_k
     local.ready()
     worker.ready()
     assert agree(local, worker) > 100
+    for reason in ("not_json", "not_cloudevent"):
+        worker.shows(lambda page, reason=reason: page("events_rejected_total", reason=reason), 1)
     assert sorted(rejected(worker.run("rejected"))) == sorted(rejected(local.run("rejected")))
     worker.run("move", moved).failed(1, "1 worker of", "must be stopped first")
     worker.stop()
@@ -346,22 +351,56 @@ def test_a_moved_directory_shows_the_same_numbers_also_moved_twice_and_after_a_k
     local.stop()
 
 
-def killed_at_the_third_portion(worker: Place, directory: Path) -> None:
-    """`flowmetrics move`, by SIGKILL when two portions are there and the third is on its way."""
+def test_what_was_refused_is_moved_and_counted_once_also_moved_twice_and_after_a_kill(
+    make: Make, local: EngineProcess
+) -> None:
+    """Rows of a mapping look alike; answers to a survey that the workers do not know are refused on the way."""
+    worker = make()
+    local.configure(SETTINGS + "surveys: {smile: {scale: [1, 3], top: 1}}\n")
+    answers = [event("response", respondent=f"p{n}", value_stream="shop", survey="smile", score=2) for n in range(3)]
+    local.run("import", file(local, *answers, b"nonsense", b"nonsense", done("A-1"))).well()
+    (local.directory / "map.yaml").write_text(MAP)
+    table = local.directory / "board.csv"
+    table.write_text("key,at\n" + "B-1,never\n" * 5)
+    local.run("import", table, "--map", local.directory / "map.yaml").failed(1)
+    killed_at_the_third_portion(worker, local.data, 4)
+    assert len(worker.committed("rejected")) == 7, "some of those that look alike"
+    for _ in range(2):
+        told = worker.run("move", local.data).well().err
+        assert f"1 event of {local.data} in {worker.prefix}.events now, and 10 refused in" in told
+    reasons = {"unknown_survey": 3, "not_json": 2, "bad_time": 5}
+    assert Counter(reason for reason, _ in rejected(worker.run("rejected"))) == reasons
+    worker.ready()
+    for reason, count in reasons.items():
+        worker.shows(lambda page, reason=reason: page("events_rejected_total", reason=reason), count)
+    worker.stop()
+
+
+def test_what_was_refused_is_not_sent_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moving, "BYTES_AT_ONCE", 2500)
+    settings = Configuration(broker="kafka://nowhere")
+    with closing(Journal(tmp_path)) as journal:
+        journal.append([], T0, [(Rejection(Reason.NOT_JSON, "no JSON"), b"%1000d" % n) for n in range(10)])
+        portions = [*Move(journal, settings).portions(Counter(), lambda done: None)]
+    assert [len(portion) for portion in portions] == [4, 4, 4, 2], "three refused events each, and how many they are"
+
+
+def killed_at_the_third_portion(worker: Place, directory: Path, events: int) -> None:
+    """`flowmetrics move`, by SIGKILL when two portions are there and the third has arrived but is not committed."""
     program = f"""
 import os, signal
 from agents import cli
 from agents.commands import moving
 
-class Dies(moving.Sender):
-    sent = 0
-    async def send(self, records):
-        if self.sent == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.sent += 1
-        await super().send(records)
+class Dies(moving.Writer):
+    committed = 0
+    async def commit(self, told, rows):
+        if self.committed == 2:
+            self._producer.commit_transaction = lambda: os.kill(os.getpid(), signal.SIGKILL)
+        self.committed += 1
+        await super().commit(told, rows)
 
-moving.Sender, moving.EVENTS_AT_ONCE = Dies, 1000
+moving.Writer, moving.EVENTS_AT_ONCE = Dies, {events}
 cli.main(["move", {str(directory)!r}, "--config", {str(worker.config)!r}])
 """
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=120).returncode == -signal.SIGKILL
@@ -497,7 +536,7 @@ def test_a_reading_of_what_is_moved_knows_what_erasing_deleted(seed: int, tmp_pa
             if random.random() < 0.5:
                 erase_from_the_log(runner)
         erase_from_the_log(runner)
-        portions = Move(journal, settings).portions(set(), lambda done: None)
+        portions = Move(journal, settings).portions(Counter(), lambda done: None)
         moved = [record.value for portion in portions for record in portion if record.value]
     if any(b"erase.v1" in one for one in sent):
         assert moved != sent

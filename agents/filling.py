@@ -8,6 +8,7 @@ a reading every three hours: any hour of a week has one within an hour of it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import sys
@@ -54,8 +55,8 @@ def log_end(directory: Path) -> int:
         return journal.end
 
 
-async def run(configuration: Configuration) -> None:
-    """Run the process to its end; it ends with whoever waits for it."""
+async def run(configuration: Configuration) -> bool:
+    """Run the process to its end, which it shares with whoever waits for it; whether it ended well."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "agents.filling", stdin=asyncio.subprocess.PIPE
     )
@@ -65,14 +66,18 @@ async def run(configuration: Configuration) -> None:
         if process.returncode is None:
             process.terminate()
             await process.wait()
+    return process.returncode == 0
 
 
 def fill(configuration: Configuration, past: Past, now: int) -> int:
-    """Keep the readings of the last five weeks, up to `now`; how many hours were read."""
+    """Keep the readings of the last five weeks, up to `now`; how many hours were read.
+
+    Raises OperationError where they cannot be kept.
+    """
     with Snapshot(directory_of(configuration.broker)) as journal:
         end, events = journal.end, sorted(_events(configuration, journal), key=lambda timed: timed[0])
     if not events or events[0][0] > now - DAY_US:
-        past.remember(FILLED, end)
+        _note(past, end)
         return 0
     past.begin(_begins(events))
     driver, read, next_event = Driver(configuration), 0, 0
@@ -87,8 +92,14 @@ def fill(configuration: Configuration, past: Past, now: int) -> int:
         next_event = until
         past.keep(hour, driver.read.points(driver.tally, at), driver.read.kpis)
         read += 1
-    past.remember(FILLED, end)
+    _note(past, end)
     return read
+
+
+def _note(past: Past, end: int) -> None:
+    past.remember(FILLED, end)
+    if past.remembered(FILLED) != end:
+        raise OperationError("the readings cannot be kept")
 
 
 def _events(configuration: Configuration, journal: Snapshot) -> Iterator[Timed]:
@@ -114,7 +125,8 @@ def _begins(events: list[Timed]) -> dict[str, int]:
 
 def main() -> None:
     """The process."""
-    os.nice(_NICE)
+    with contextlib.suppress(OSError):  # a courtesy, which the filter of system calls of the systemd unit refuses
+        os.nice(_NICE)
     configuration = read_settings(sys.stdin.read(), "the configuration of the engine")
     past = Past(directory_of(configuration.broker))
     try:

@@ -30,10 +30,14 @@ from flowmetrics.instants import HOUR_US
 from flowmetrics.limits import REQUEST_BYTES_MAX
 from flowmetrics.steps.read import Points
 
+log = logging.getLogger(__name__)
+
 PAGE: Final = Path(__file__).parent / "page"
 HEARTBEAT_SECONDS: Final = 4.0
 SHUTDOWN_SECONDS: Final = 2.0
 FILL_LOOK_SECONDS: Final = 5.0
+FILL_AGAIN_SECONDS: Final = (60.0, 3600.0)
+"""How long to wait after the past could not be read: at first, and at most."""
 _POLICY: Final = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
@@ -117,6 +121,7 @@ class Server:
         if not self._configuration.broker.startswith("local://"):
             return  # no worker has the whole log
         folder, settled_at = folder_of(self._configuration), 0
+        again, longest = FILL_AGAIN_SECONDS
         while True:
             await asyncio.sleep(FILL_LOOK_SECONDS)
             if self._engine.published.ready:
@@ -124,8 +129,12 @@ class Server:
                     OperationError
                 ):  # of the journal; the engine itself says what is wrong with it
                     if await asyncio.to_thread(filling.is_due, folder, self._past, clock_us() // HOUR_US, settled_at):
-                        await filling.run(self._configuration)
-                        self._feed.renew()
+                        if await filling.run(self._configuration):
+                            self._feed.renew()
+                        else:
+                            log.warning("the past of the page could not be read; it is tried again in %d s", again)
+                            await asyncio.sleep(again)
+                            again = min(2 * again, longest)
                     settled_at = await asyncio.to_thread(filling.log_end, folder)
 
     async def _metrics(self, request: web.Request) -> web.Response:

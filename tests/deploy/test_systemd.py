@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import configparser
 import ctypes
+import errno
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
-from engine import COMMAND, EngineProcess, done
+from engine import COMMAND, EngineProcess, done, until
 from parts import DEPLOY, fails, passes, run, tool
+
+from agents.past import Past
 
 UNIT: Final = DEPLOY / "systemd" / "flowmetrics.service"
 PR_SET_MDWE: Final = 65
 PR_GET_MDWE: Final = 66
 PR_SET_NO_NEW_PRIVS: Final = 38
+ALLOW: Final = 0x7FFF_0000
+REFUSE: Final = 0x0005_0000
+"""What libseccomp calls these two; to the second the number of the error is added."""
 
 
 def test_systemd_reads_the_unit(tmp_path: Path) -> None:
@@ -73,3 +79,47 @@ def test_the_engine_runs_without_memory_that_is_both_written_and_executed(tmp_pa
         engine.post(done("A-1"))
         engine.shows(lambda page: page.velocity(), 1)
         engine.stop()
+
+
+@pytest.mark.usefixtures("pasts")
+def test_the_engine_needs_no_system_call_that_is_refused_nor_does_the_reading_of_its_past(tmp_path: Path) -> None:
+    with EngineProcess(tmp_path / "engine") as engine:
+        engine.start(ready=refusing()).ready()
+        engine.post(*(done(f"A-{n}", ago=(2 + n % 20) * 86_400.0) for n in range(200)))
+        engine.shows(lambda page: page.velocity(window="30d"), 200)
+        until(lambda: Past(engine.data).remembered("filled"), "the past is read", 90)
+        engine.stop()
+
+
+def refusing() -> Callable[[], None]:
+    """What takes the system calls from a process that the unit takes away, as systemd does."""
+    seccomp, allowed = ctypes.CDLL("libseccomp.so.2"), calls_of_the_unit()
+    seccomp.seccomp_init.restype = ctypes.c_void_p
+    rules = ctypes.c_void_p(seccomp.seccomp_init(REFUSE + errno.ENOSYS))
+    for name in calls("@known"):
+        number = seccomp.seccomp_syscall_resolve_name(name.encode())
+        if number >= 0:  # a call of this machine
+            verdict = ALLOW if name in allowed else REFUSE + errno.EPERM
+            assert seccomp.seccomp_rule_add(rules, verdict, number, 0) == 0
+
+    def refuse() -> None:
+        if seccomp.seccomp_load(rules):
+            raise OSError("seccomp_load")
+
+    return refuse
+
+
+def calls_of_the_unit() -> set[str]:
+    """The system calls that the unit leaves."""
+    left = calls("@default")
+    for line in re.findall("^SystemCallFilter=(.*)$", UNIT.read_text(), re.M):
+        named = set().union(*map(calls, line.lstrip("~").split()))
+        left = left - named if line.startswith("~") else left | named
+    return left
+
+
+def calls(group: str) -> set[str]:
+    """The system calls of a group, and of the groups in it."""
+    told = passes(tool("systemd-analyze"), "--no-pager", "syscall-filter", group).splitlines()[1:]
+    named = {line.strip() for line in told if not line.strip().startswith("#")}
+    return set().union(*(calls(name) if name.startswith("@") else {name} for name in named))

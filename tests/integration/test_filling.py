@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,7 +15,12 @@ from typing import Any, TypeAlias
 import pytest
 from engine import EngineProcess, done, until
 
-from agents.past import Past
+from agents import filling
+from agents.past import FILE, Past
+from agents.published import clock_us
+from agents.serving import FILL_LOOK_SECONDS
+from flowmetrics.configuration import Configuration
+from flowmetrics.errors import OperationError
 
 pytestmark = pytest.mark.usefixtures("pasts")
 
@@ -72,3 +81,34 @@ def test_a_log_that_cannot_be_read_ends_the_reading_of_the_past_with_a_sentence(
     assert told.returncode == 1
     assert b"is not filled for now: " in told.stderr
     assert b"Traceback" not in told.stderr
+
+
+def test_a_reading_of_the_past_that_is_killed_is_not_begun_again_at_once(make: Make) -> None:
+    engine = make().ready()
+    engine.post(*of_days(*range(7, 45)))
+    (reader,) = until(lambda: readers(engine), "the log is read")
+    os.kill(reader, signal.SIGKILL)  # as a system does that has no memory left
+    until(lambda: "it is tried again in 60 s" in engine.said, "it is told")
+    looked_twice = time.monotonic() + 2 * FILL_LOOK_SECONDS
+    while time.monotonic() < looked_twice:
+        assert readers(engine) == []
+        time.sleep(0.1)
+
+
+def readers(engine: EngineProcess) -> list[int]:
+    """The processes that an engine lets read its log."""
+    running = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    each = [line.split() for line in running.splitlines()]
+    return [int(pid) for pid, parent, *args in each if parent == str(engine.pid) and "agents.filling" in args]
+
+
+def test_a_past_that_cannot_be_kept_is_not_taken_for_read(make: Make) -> None:
+    engine = make().ready()
+    engine.post(*of_days(0))
+    engine.stop()
+    past = Past(engine.data)
+    with sqlite3.connect(engine.data / FILE) as other:
+        other.execute("CREATE TRIGGER full BEFORE INSERT ON meta BEGIN SELECT RAISE(FAIL, 'disk is full'); END")
+    other.close()
+    with pytest.raises(OperationError, match="cannot be kept"):
+        filling.fill(Configuration(broker=f"local://{engine.data}"), past, clock_us())

@@ -62,6 +62,8 @@ class LiveFeed:
         self._past = past
         self._helpers = helpers
         self._standings = Standings(past, self._kpis.values())
+        self._read_at = int(time.time())
+        """The instant of the last reading; before the first, when this began."""
         self._judged_at = self._stored_at = self._hour = 0
         self._usual_is_new = False
         self._catalogue = self._catalogue_of(kpis)
@@ -96,7 +98,7 @@ class LiveFeed:
         """The state of now: what each series stands at, without its past."""
         ready, reason = self._state()
         series = [self._told(*key, point) for key, (point, _) in list(self._series.items()) if point.value is not None]
-        return orjson.dumps({"at": int(time.time()), "ready": ready, "reason": reason, "series": series})
+        return orjson.dumps({**self._instants(), "ready": ready, "reason": reason, "series": series})
 
     def history(self) -> bytes:
         """The recent past of each series."""
@@ -109,7 +111,7 @@ class LiveFeed:
     def listen(self) -> asyncio.Queue[bytes | None]:
         """A queue of readings as JSON, beginning with the state of now; None ends it."""
         listener: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING_MAX)
-        listener.put_nowait(self._reading(int(time.time()), []))
+        listener.put_nowait(self._reading([]))
         self._listeners.add(listener)
         return listener
 
@@ -118,11 +120,12 @@ class LiveFeed:
         self._listeners.discard(listener)
 
     def beat(self) -> None:
-        """A reading without values, so that a silent engine can be told from a broken line."""
-        self._broadcast(self._reading(int(time.time()), []))
+        """The last reading again, without values: the line is not broken, and how old that is tells of the engine."""
+        self._broadcast(self._reading([]))
 
     def publish(self, at: int, points: Points) -> None:
         """Take a reading; called from the engine's thread. What is no KPI of the catalogue is left out."""
+        self._read_at = at
         values, points = [], {place: now for place, now in points.items() if place[0] in self._kpis}
         for place in [place for place in self._seen if place not in points]:
             values += [self._gone(at, place[0], labels) for labels, _ in self._seen.pop(place)]
@@ -135,7 +138,7 @@ class LiveFeed:
             self._keep_time(at, points)
         if self._usual_is_new or at - self._judged_at >= JUDGE_SECONDS:
             values += self._judged(at)
-        payload = self._reading(at, values)
+        payload = self._reading(values)
         with contextlib.suppress(RuntimeError):  # the server has closed its loop: nobody listens any more
             self._loop.call_soon_threadsafe(self._broadcast, payload)
 
@@ -220,9 +223,13 @@ class LiveFeed:
             **self._standings.told((kpi, labels), point),
         }
 
-    def _reading(self, at: int, values: list[dict[str, Any]]) -> bytes:
+    def _reading(self, values: list[dict[str, Any]]) -> bytes:
         ready, reason = self._state()
-        return orjson.dumps({"at": at, "ready": ready, "reason": reason, "values": values})
+        return orjson.dumps({**self._instants(), "ready": ready, "reason": reason, "values": values})
+
+    def _instants(self) -> dict[str, int]:
+        """Of the last reading, and of now by the same clock."""
+        return {"at": self._read_at, "now": int(time.time())}
 
     def _broadcast(self, payload: bytes) -> None:
         for listener in list(self._listeners):

@@ -1,13 +1,13 @@
 // The connection to the engine and the state it is in.
 //
 //     waiting ──first reading──▶ live ◀──ready──▶ catching-up
-//        ▲                        │ nothing heard for 15 s
+//        ▲                        │ nothing heard for 15 s, or the last reading is older
 //        │ connected again        ▼
 //     disconnected ◀──error──── stale ──still nothing: connect anew──▶ disconnected
 //
 // On every connection the stream is opened first and the history fetched then; readings that arrive in between
-// wait, so no change falls into the crack. Age is measured by the clock of this browser from arrival to now,
-// never by comparing its clock with the server's.
+// wait, so no change falls into the crack. What is heard says how old the last reading was by the server's clock, and
+// from arrival to now the clock of this browser counts; the two are never compared.
 
 const STALE_AFTER_MS = 15_000;   // three heartbeats missed
 const RENEW_AFTER_MS = 45_000;   // a connection that is dead without saying so
@@ -41,9 +41,9 @@ export class Feed {
     document.addEventListener("visibilitychange", () => document.hidden || this.#watch());
   }
 
-  /** The name of the state, the reason where there is one, and the milliseconds since anything was heard. */
+  /** The name of the state, the reason where there is one, and the milliseconds since the last reading. */
   get state() {
-    const age = this.#heard === null ? null : performance.now() - this.#heard;
+    const age = this.#heard === null ? null : performance.now() - this.#heard + (this.#last.now - this.#last.at) * 1_000;
     return {name: this.#name(age), reason: this.#last.reason ?? "", detail: this.#detail, age};
   }
 
@@ -51,7 +51,8 @@ export class Feed {
     if (this.#source === null || this.#opened === null) return this.#failures ? "disconnected" : "waiting";
     if (performance.now() - Math.max(this.#opened, this.#heard ?? 0) > STALE_AFTER_MS) return "stale";
     if (age === null || this.#heard < this.#opened || this.#pending) return "waiting";
-    return this.#last.ready ? "live" : "catching-up";
+    if (!this.#last.ready) return "catching-up";
+    return age > STALE_AFTER_MS ? "stale" : "live";
   }
 
   #connect() {

@@ -73,6 +73,8 @@ class Engine:
         self.url = ""
         self._streams: set[web.StreamResponse] = set()
         self._ready = (True, "")
+        self.stands_since: float | None = None
+        """Of when the last reading is; None for one that is of now."""
 
     def knows(self, *values: dict[str, Any]) -> None:
         """The history is these values, each a minute old."""
@@ -101,7 +103,8 @@ class Engine:
 
     def _reading(self, *values: dict[str, Any]) -> bytes:
         ready, reason = self._ready
-        told = {"at": time.time(), "ready": ready, "reason": reason, "values": values}
+        now = time.time()
+        told = {"at": self.stands_since or now, "now": now, "ready": ready, "reason": reason, "values": values}
         return f"event: reading\ndata: {json.dumps(told)}\n\n".encode()
 
     def app(self) -> web.Application:
@@ -407,6 +410,20 @@ async def test_silence_of_more_than_fifteen_seconds_is_called_stale(engine: Engi
     await expect(page.locator("body")).to_have_attribute("data-state", "live")
     await page.clock.run_for(4_000)
     await expect(page.locator("body")).to_have_attribute("data-state", "stale")
+    await engine.read()
+    await expect(page.locator("body")).to_have_attribute("data-state", "live")
+
+
+async def test_an_engine_that_stands_still_is_called_stale_though_its_server_answers(
+    engine: Engine, page: Page
+) -> None:
+    engine.knows(series("requests_open", 12, channel="all"))
+    await opened(page, engine)
+    engine.stands_since = time.time() - 60
+    await engine.read()
+    await expect(page.locator("#state")).to_have_text("stale: no reading for more than 15 s")
+    await expect(page.locator("#heard")).to_contain_text(re.compile("6. s ago"))
+    engine.stands_since = None
     await engine.read()
     await expect(page.locator("body")).to_have_attribute("data-state", "live")
 

@@ -56,3 +56,16 @@ async def test_browsers_stay_when_the_kpis_are_the_same() -> None:
     listener.get_nowait()
     assert names(listener.get_nowait() or b"", "values", "kpi") == ["flow_velocity"]
     assert listener.empty()
+
+
+async def test_a_beat_says_of_when_the_last_reading_is_and_not_that_there_is_one() -> None:
+    feed = fed(FLOW)
+    listener = feed.listen()
+    feed.publish(1, points("flow_velocity"))
+    await asyncio.sleep(0)
+    feed.beat()
+    begun, published, beat = (orjson.loads(listener.get_nowait() or b"") for _ in range(3))
+    assert begun["now"] - begun["at"] in {0, 1}
+    assert (published["at"], beat["at"], beat["values"]) == (1, 1, [])
+    assert beat["now"] >= begun["now"]
+    assert orjson.loads(feed.now())["at"] == 1

@@ -89,18 +89,19 @@ def run(config: str | None) -> None:
 @click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the engine serves.")
 @click.option("--token-file", type=click.Path(path_type=Path), help="The token, where the engine asks for one.")
 @click.option("--once", is_flag=True, help="Print the table once and end, for pipes.")
+@click.option("--all", "everything", is_flag=True, help="All series, not only those that alerts read.")
 @_told
-def top(url: str, token_file: Path | None, once: bool) -> None:
+def top(url: str, token_file: Path | None, once: bool, everything: bool) -> None:
     """What the page shows, in the terminal: the state of each KPI, and the items behind it.
 
-    Enter goes down, / filters, s sorts, a shows all series, q quits.
+    Enter goes down, w shows the work of a value stream, / filters, s sorts, a shows all series, q quits.
 
     \b
     Example:
       flowmetrics top
       flowmetrics top --once | grep drifting
     """
-    commands.top(url, token_file, once)
+    commands.top(url, token_file, once, everything)
 
 
 @main.command(name="import")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,7 +27,13 @@ MARKS: Final = {
 """A mark and a word for each state; none is for what nobody is told of."""
 SORTS: Final = ("state", "KPI", "value stream", "change")
 COLUMNS: Final = ("state", "KPI", "value stream", "value", "95 %", "usual", "limit", "change", "samples")
+NOTHING_YET: Final = (
+    "Nothing to show yet. As soon as events arrive (POST /events, or flowmetrics import), the KPIs appear here."
+)
+STALE_SECONDS: Final = 15
+"""A reading that is older is called stale, as on the page."""
 TIMEOUT_SECONDS: Final = 10.0
+_BARS: Final = "▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,15 @@ class Row:
         return all(word in text for word in words.lower().split())
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an engine shows: of which time of day, what is wrong with it, "" while it is live, and every series."""
+
+    at: str
+    wrong: str
+    rows: Sequence[Row]
+
+
 class EngineView:
     """A running engine, over HTTP. Raises OperationError where it does not answer as one."""
 
@@ -88,16 +104,20 @@ class EngineView:
         self._headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._pool = urllib3.PoolManager(retries=False, timeout=TIMEOUT_SECONDS)
 
-    def rows(self) -> tuple[str, list[Row]]:
-        """Why the engine is not ready, "" when it is; and every series that it shows."""
+    def reading(self) -> Reading:
+        """What it shows now."""
         kpis = {kpi["name"]: kpi for kpi in self._ask("api/catalogue")["kpis"]}
-        told = self._ask("api/now")
-        reason = "" if told["ready"] else told["reason"] or "not ready yet"
-        return reason, [_row(one, kpis[one["kpi"]]) for one in told["series"] if one["kpi"] in kpis]
+        return reading_of(self._ask("api/now"), kpis)
 
     def behind(self, row: Row) -> dict[str, Any]:
         """Who is behind the number of a row."""
         return self._ask("api/items", {"kpi": row.kpi, **row.labels})
+
+    def work(self, row: Row) -> list[str]:
+        """The cumulative flow of the value stream of a row over its window, in lines."""
+        window = row.labels.get("window", "30d")
+        told = self._ask("api/work", {"value_stream": row.value_stream, "window": window})
+        return cumulative_flow(told["counts"], window)
 
     def explanation(self, kind: str, name: str) -> list[str]:
         """Why an entity is read as it is, in lines."""
@@ -118,6 +138,31 @@ class EngineView:
         if answer.status != 200:
             raise OperationError(str(told.get("error", f"{self._url}/{path} answered {answer.status}")))
         return told
+
+
+def reading_of(told: Mapping[str, Any], kpis: Mapping[str, Mapping[str, Any]]) -> Reading:
+    """What an engine told of now, with the KPIs of its catalogue by name."""
+    wrong = f"stale: no reading for more than {STALE_SECONDS} s" if told["now"] - told["at"] > STALE_SECONDS else ""
+    if not told["ready"]:
+        wrong = f"catching up: {told['reason'] or 'not ready yet'}"
+    rows = [_row(one, kpis[one["kpi"]]) for one in told["series"] if one["kpi"] in kpis]
+    return Reading(time.strftime("%H:%M:%S", time.localtime(told["at"])), wrong, rows)
+
+
+def cumulative_flow(counts: Mapping[str, Sequence[int]], window: str) -> list[str]:
+    """How many items were in each state: at the begin of a window, on the way, each to its own scale, and now.
+
+    >>> cumulative_flow({"waiting": [2, 2, 5, 8, 4], "new": [0] * 5}, "7d")
+    ['over 7d; done counts from its begin', 'waiting       2  ▂▅▄       4']
+    """
+    shown = {state: instants for state, instants in counts.items() if any(instants)}
+    if not shown:
+        return [f"Nothing was in work in {window}."]
+    lines = [f"over {window}; done counts from its begin"]
+    for state, instants in shown.items():
+        bars = "".join(_BARS[count * (len(_BARS) - 1) // max(instants)] for count in instants[::2])
+        lines.append(f"{state:8}{instants[0]:>7,}  {bars}{instants[-1]:>8,}")
+    return lines
 
 
 def in_order(rows: Iterable[Row], sort: str, words: str = "", everything: bool = False) -> list[Row]:

@@ -14,7 +14,7 @@ from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import DataTable, Footer, Input, Static
 
-from agents.top import COLUMNS, SORTS, EngineView, Row, in_order
+from agents.top import COLUMNS, NOTHING_YET, SORTS, EngineView, Reading, Row, in_order
 from flowmetrics.errors import OperationError
 from flowmetrics.kpi import Unit
 from flowmetrics.words import humanise
@@ -96,23 +96,24 @@ class Top(App[None]):
         ("slash", "filter", "filter"),
         ("s", "sort", "sort"),
         ("a", "everything", "all series"),
+        ("w", "work", "work"),
         ("escape", "calm", "no filter"),
     ]
     CSS = """
     #head { height: 1; }
-    #advice { height: auto; max-height: 2; color: $text-muted; }
+    #advice { height: auto; max-height: 3; color: $text-muted; }
     #words { display: none; }
     #words.open { display: block; }
     DataTable { height: 1fr; }
     """
 
-    def __init__(self, engine: EngineView, url: str) -> None:
+    def __init__(self, engine: EngineView, url: str, everything: bool = False) -> None:
         super().__init__()
         self._engine, self._url = engine, url
-        self._rows: list[Row] = []
+        self._reading = Reading("", "asking the engine …", ())
         self._shown: list[Row] = []
-        self._said = "asking the engine …"
-        self._sort, self._words, self._everything = SORTS[0], "", False
+        self._said = self._reading.wrong
+        self._sort, self._words, self._everything = SORTS[0], "", everything
         self._columns: tuple[int, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -143,25 +144,26 @@ class Top(App[None]):
     def load(self) -> None:
         """Ask the engine, beside the screen."""
         try:
-            reason, rows = self._engine.rows()
+            reading = self._engine.reading()
         except OperationError as error:
-            self.call_from_thread(self.take, f"✕ {error}", self._rows)
+            self.call_from_thread(self.take, f"✕ {error}", self._reading)
         else:
-            self.call_from_thread(self.take, f"◐ catching up: {reason}" if reason else "● live", rows)
+            self.call_from_thread(self.take, f"◐ {reading.wrong}" if reading.wrong else "● live", reading)
 
-    def take(self, said: str, rows: list[Row]) -> None:
+    def take(self, said: str, reading: Reading) -> None:
         """Show what the engine said; what it said last stands while it does not answer."""
-        self._said, self._rows = said, rows
+        self._said, self._reading = said, reading
         self.draw()
 
     def draw(self) -> None:
         """Bring the table up to date; the cursor stays where it was."""
         table = self.query_one(DataTable)
-        self._shown = in_order(self._rows, self._sort, self._words, self._everything)
+        self._shown = in_order(self._reading.rows, self._sort, self._words, self._everything)
         counts = [f"{n} {state}" for state in STYLES if (n := sum(row.state == state for row in self._shown))]
         filtered = f", only “{self._words}”" if self._words else ""
-        said = f"{self._said}  {self._url}  {len(self._shown)} series by {self._sort}{filtered}  {', '.join(counts)}"
-        self.query_one("#head", Static).update(said)
+        as_of = f"as of {self._reading.at}  " if self._reading.at else ""
+        listed = f"{len(self._shown)} series by {self._sort}{filtered}  {', '.join(counts)}"
+        self.query_one("#head", Static).update(f"{as_of}{self._said}  {listed}  {self._url}")
         cursor, scrolled = table.cursor_row, table.scroll_y
         table.clear()
         for row in self._shown:
@@ -171,11 +173,19 @@ class Top(App[None]):
         self.advise()
 
     def advise(self) -> None:
-        """What to do about the row under the cursor, if it moved."""
+        """Of the row under the cursor what has no column, and what to do if it moved; or how rows get in."""
+        advice = "" if self._reading.rows or self._reading.wrong else NOTHING_YET
+        if row := self._row:
+            narrow = [f"{COLUMNS[n]}: {said}" for n, said in enumerate(row.cells) if said and n not in self._columns]
+            moved = row.state in {"suspect", "drifting"}
+            advice = "\n".join(filter(None, ["   ".join(narrow), row.next_step if moved else None]))
+        self.query_one("#advice", Static).update(advice)
+
+    @property
+    def _row(self) -> Row | None:
+        """The one under the cursor."""
         at = self.query_one(DataTable).cursor_row
-        row = self._shown[at] if 0 <= at < len(self._shown) else None
-        moved = row is not None and row.state in {"suspect", "drifting"}
-        self.query_one("#advice", Static).update(row.next_step or "" if row and moved else "")
+        return self._shown[at] if 0 <= at < len(self._shown) else None
 
     def on_data_table_row_highlighted(self) -> None:
         self.advise()
@@ -183,6 +193,11 @@ class Top(App[None]):
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         row = self._shown[event.cursor_row]
         self.push_screen(Down(f"{row.name} of {row.value_stream}", lambda: self._engine.behind(row), self._engine))
+
+    def action_work(self) -> None:
+        """Down to the work of the value stream under the cursor."""
+        if row := self._row:
+            self.push_screen(Down(f"work of {row.value_stream}", lambda: self._engine.work(row), self._engine))
 
     def action_filter(self) -> None:
         """Ask for the words."""

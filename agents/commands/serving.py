@@ -39,17 +39,19 @@ def demo(listen: str, seed: int, days: int) -> None:
     play(listen, seed, days)
 
 
-def top(url: str, token_file: Path | None, once: bool) -> None:
+def top(url: str, token_file: Path | None, once: bool, everything: bool) -> None:
     """The table of a running engine, on the screen or once as text."""
-    from agents.top import SORTS, EngineView, in_order, table  # only this command needs HTTP and a screen
+    from agents.top import NOTHING_YET, SORTS, EngineView, in_order, table  # only this command needs HTTP and a screen
 
     engine = EngineView(url, token_at(token_file))
     if once:
-        reason, rows = engine.rows()
-        if reason:
-            raise OperationError(f"the engine at {url} is not ready: {reason}")
-        click.echo(table(in_order(rows, SORTS[0])))
+        reading = engine.reading()
+        if reading.wrong:
+            raise OperationError(f"the engine at {url} is {reading.wrong}")
+        if not reading.rows:
+            click.echo(NOTHING_YET, err=True)
+        click.echo(table(in_order(reading.rows, SORTS[0], everything=everything)))
         return
     from agents.top_screen import Top
 
-    Top(engine, url).run()
+    Top(engine, url, everything).run()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pty
+import re
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,8 +18,12 @@ from engine import COMMAND, EngineProcess, command, done, free_port, until
 from textual.pilot import Pilot
 from textual.widgets import DataTable, Input, Static
 
-from agents.top import COLUMNS, SORTS, EngineView, Row, in_order, table
+from agents.local.engine import Engine
+from agents.published import clock_us
+from agents.serving import Server
+from agents.top import COLUMNS, NOTHING_YET, SORTS, EngineView, Reading, Row, in_order, reading_of, table
 from agents.top_screen import NARROW, WIDTHS, Down, Top
+from flowmetrics.configuration import Configuration
 from flowmetrics.kpi import Unit
 
 Make: TypeAlias = Callable[..., EngineProcess]
@@ -35,8 +42,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
 
 def row(engine: EngineProcess) -> Row:
     """The velocity of the shop."""
-    _, rows = EngineView(engine.url).rows()
-    return in_order(rows, "state", "flow velocity 7d shop")[0]
+    return in_order(EngineView(engine.url).reading().rows, "state", "flow velocity 7d shop")[0]
 
 
 def one(state: str | None = "ok", value: float = 110.0, usual: float | None = 100.0, **more: object) -> Row:
@@ -76,6 +82,13 @@ def test_words_filter_whatever_their_case_and_order() -> None:
     assert len(in_order(rows, "KPI", "drifting", everything=True)) == 1
 
 
+def test_a_reading_that_is_old_is_stale_and_before_it_is_ready_an_engine_catches_up() -> None:
+    told = {"at": 100, "now": 115, "ready": True, "reason": "", "series": []}
+    assert reading_of(told, {}).wrong == ""
+    assert reading_of({**told, "now": 116}, {}).wrong == "stale: no reading for more than 15 s"
+    assert reading_of({**told, "now": 116, "ready": False, "reason": "why"}, {}).wrong == "catching up: why"
+
+
 def test_the_columns_fit_eighty_cells() -> None:
     assert sum(WIDTHS[n] for n in NARROW) <= 80 - 2
 
@@ -106,6 +119,40 @@ def test_once_prints_one_table_and_ends(busy: EngineProcess, tmp_path: Path) -> 
     lines = [line.split() for line in finished.out.splitlines() if "flow velocity" in line]
     assert ["◌", "warming", "flow", "velocity", "7d", "shop", "3", "3"] in lines
     assert "\x1b" not in finished.out
+    everything = command("top", "--once", "--all", "--url", busy.url, cwd=tmp_path).well()
+    assert "flow velocity 1d" not in finished.out, "no alert reads it"
+    assert "flow velocity 1d" in everything.out
+
+
+async def test_an_engine_that_is_not_ready_and_one_without_events_say_so(tmp_path: Path) -> None:
+    goes_on = threading.Event()
+
+    def clock() -> int:
+        if threading.current_thread().name == "engine":
+            goes_on.wait()
+        return clock_us()
+
+    configuration = Configuration(broker=f"local://{tmp_path}", listen="127.0.0.1:0")
+    engine = Engine(configuration, clock)
+    engine.start()
+    server = Server(configuration, engine)
+    url = await server.start()
+    app = Top(EngineView(url), url)
+    try:
+        once = await asyncio.to_thread(command, "top", "--once", "--url", url, cwd=tmp_path)
+        once.failed(1, f"the engine at {url} is catching up: starting: the state is being read")
+        async with app.run_test(size=(80, 24)) as pilot:
+            await settled(pilot, lambda: "◐ catching up: starting" in text(app, "#head"))
+            assert text(app, "#advice") == ""
+            goes_on.set()
+            await settled(pilot, lambda: "● live" in text(app, "#head"))
+            assert text(app, "#advice") == NOTHING_YET
+        once = await asyncio.to_thread(command, "top", "--once", "--url", url, cwd=tmp_path)
+        assert NOTHING_YET in once.well().err
+    finally:
+        goes_on.set()
+        await server.stop()
+        engine.stop()
 
 
 def test_where_nobody_answers_it_says_what_to_do(tmp_path: Path) -> None:
@@ -158,6 +205,11 @@ async def settled(pilot: Pilot[None], what: Callable[[], object]) -> None:
     raise AssertionError("the screen does not come to show it")
 
 
+def text(shown: Top | Down, place: str) -> str:
+    """What is said above the table, below it, or further down."""
+    return str(shown.query_one(place, Static).content)
+
+
 def words(app: Top) -> list[str]:
     """The text of each row."""
     rows = app.query_one(DataTable)
@@ -201,6 +253,25 @@ async def test_a_wide_terminal_shows_bounds_and_limits_too_and_a_narrow_one_what
         assert len(words(app)) == len(shown)
 
 
+class Still(EngineView):
+    """An engine that shows two rows, whatever happens."""
+
+    def reading(self) -> Reading:
+        score = {"bounds": (-3.0, 12.0), "limit": 31.0, "is_bad_above": False, "next_step": "Look."}
+        return Reading("09:00:00", "", [one("drifting", unit=Unit.SCORE, **score), one()])
+
+
+async def test_what_has_no_column_is_said_of_the_row_under_the_cursor() -> None:
+    app = Top(Still(""), "")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot, lambda: text(app, "#advice") == "95 %: −3 to +12   limit: < +31\nLook.")
+        await pilot.press("down")
+        await settled(pilot, lambda: text(app, "#advice") == "")
+        await pilot.press("up")
+        await pilot.resize_terminal(140, 24)
+        await settled(pilot, lambda: text(app, "#advice") == "Look.")
+
+
 async def test_enter_goes_down_to_the_items_and_to_why_and_escape_back(busy: EngineProcess) -> None:
     app = Top(EngineView(busy.url), busy.url)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -217,15 +288,25 @@ async def test_enter_goes_down_to_the_items_and_to_why_and_escape_back(busy: Eng
         await pilot.press("q")
 
 
+async def test_w_shows_the_cumulative_flow_of_the_value_stream_under_the_cursor(busy: EngineProcess) -> None:
+    app = Top(EngineView(busy.url), busy.url)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot, lambda: words(app))
+        await pilot.press("slash", *"shop flow velocity", "enter", "w")
+        flow = re.compile(r"^over 7d; done counts from its begin\ndone +0  ▁+█ +3$")
+        await settled(pilot, lambda: isinstance(app.screen, Down) and flow.match(text(app.screen, "#said")))
+
+
 async def test_an_engine_that_goes_away_is_said_and_what_it_said_last_stands(make: Make) -> None:
     engine = make().ready()
     engine.post(done("A-1"))
     engine.shows(lambda page: page.velocity(), 1.0)
     app = Top(EngineView(engine.url), engine.url)
-    async with app.run_test(size=(120, 30)) as pilot:
+    async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot, lambda: words(app))
         engine.kill()
-        await settled(pilot, lambda: "no flowmetrics answers" in str(app.query_one("#head", Static).content))
+        await settled(pilot, lambda: "no flowmetrics answers" in text(app, "#head"))
+        assert re.match(r"as of \d\d:\d\d:\d\d  ✕ no flowmetrics answers", text(app, "#head"))
         assert words(app)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -44,6 +45,7 @@ class LiveFeed:
     """Keeps the recent past of each series, judges it, and hands every reading to those who listen.
 
     `past` has the baselines; what takes a while of it is done by `helpers`, of which there is one.
+    All that is told names the `worker`, a process, so that nobody takes the numbers of two for those of one.
     """
 
     def __init__(
@@ -66,9 +68,10 @@ class LiveFeed:
         """The instant of the last reading; before the first, when this began."""
         self._judged_at = self._stored_at = self._hour = 0
         self._usual_is_new = False
-        self._catalogue = self._catalogue_of(kpis)
         self._loop = loop
         self._state = state
+        self._worker = secrets.token_hex(4)
+        self._catalogue = self._catalogue_of(kpis)
         self._seen: dict[tuple[str, str], list[tuple[Labels, Point]]] = {}
         self._series: dict[tuple[str, Labels], tuple[Point, deque[tuple[int, float | None]]]] = {}
         self._listeners: set[asyncio.Queue[bytes | None]] = set()
@@ -106,7 +109,7 @@ class LiveFeed:
             {**self._told(kpi, labels, point), "points": list(points)}
             for (kpi, labels), (point, points) in list(self._series.items())
         ]
-        return orjson.dumps({"series": series})
+        return orjson.dumps({"worker": self._worker, "series": series})
 
     def listen(self) -> asyncio.Queue[bytes | None]:
         """A queue of readings as JSON, beginning with the state of now; None ends it."""
@@ -225,7 +228,8 @@ class LiveFeed:
 
     def _reading(self, values: list[dict[str, Any]]) -> bytes:
         ready, reason = self._state()
-        return orjson.dumps({**self._instants(), "ready": ready, "reason": reason, "values": values})
+        told = {"worker": self._worker, **self._instants(), "ready": ready, "reason": reason, "values": values}
+        return orjson.dumps(told)
 
     def _instants(self) -> dict[str, int]:
         """Of the last reading, and of now by the same clock."""
@@ -252,7 +256,7 @@ class LiveFeed:
 
     def _catalogue_of(self, kpis: tuple[Kpi, ...]) -> bytes:
         told = [self._introduced(self._as_watched(kpi)) for kpi in kpis]
-        return orjson.dumps({"version": __version__, "details": self._details, "kpis": told})
+        return orjson.dumps({"worker": self._worker, "version": __version__, "details": self._details, "kpis": told})
 
     def _introduced(self, kpi: Kpi) -> dict[str, Any]:
         """What is said of a KPI; `watched` are the labels of the series that its alert reads."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -33,6 +33,8 @@ NOTHING_YET: Final = (
 STALE_SECONDS: Final = 15
 """A reading that is older is called stale, as on the page."""
 TIMEOUT_SECONDS: Final = 10.0
+PART: Final = "This worker shows {} value stream{}; other workers show others."
+"""The page says the same."""
 _BARS: Final = "▁▂▃▄▅▆▇█"
 
 
@@ -94,6 +96,14 @@ class Reading:
     at: str
     wrong: str
     rows: Sequence[Row]
+    is_whole: bool = True
+    """Whether no other worker shows more."""
+
+    @property
+    def part(self) -> str:
+        """That these rows are those of one worker, and other workers show others; "" for all there are."""
+        streams = len({row.value_stream for row in self.rows})
+        return "" if self.is_whole else PART.format(streams, "" if streams == 1 else "s")
 
 
 class EngineView:
@@ -106,8 +116,9 @@ class EngineView:
 
     def reading(self) -> Reading:
         """What it shows now."""
-        kpis = {kpi["name"]: kpi for kpi in self._ask("api/catalogue")["kpis"]}
-        return reading_of(self._ask("api/now"), kpis)
+        catalogue = self._ask("api/catalogue")
+        kpis = {kpi["name"]: kpi for kpi in catalogue["kpis"]}
+        return replace(reading_of(self._ask("api/now"), kpis), is_whole=catalogue["details"] != "elsewhere")
 
     def behind(self, row: Row) -> dict[str, Any]:
         """Who is behind the number of a row."""

@@ -101,6 +101,7 @@ class Top(App[None]):
     ]
     CSS = """
     #head { height: 1; }
+    #part { height: 1; }
     #advice { height: auto; max-height: 3; color: $text-muted; }
     #words { display: none; }
     #words.open { display: block; }
@@ -118,6 +119,7 @@ class Top(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(id="head", markup=False)
+        yield Static(id="part", markup=False)
         yield DataTable[Text](cursor_type="row", cell_padding=0, zebra_stripes=True)
         yield Static(id="advice", markup=False)
         yield Input(placeholder="words that a row must have; Enter closes", id="words", compact=True)
@@ -164,6 +166,9 @@ class Top(App[None]):
         as_of = f"as of {self._reading.at}  " if self._reading.at else ""
         listed = f"{len(self._shown)} series by {self._sort}{filtered}  {', '.join(counts)}"
         self.query_one("#head", Static).update(f"{as_of}{self._said}  {listed}  {self._url}")
+        part = self.query_one("#part", Static)
+        part.update(self._reading.part)
+        part.display = bool(self._reading.part)
         cursor, scrolled = table.cursor_row, table.scroll_y
         table.clear()
         for row in self._shown:

@@ -51,6 +51,8 @@ def top(url: str, token_file: Path | None, once: bool, everything: bool) -> None
         if not reading.rows:
             click.echo(NOTHING_YET, err=True)
         click.echo(table(in_order(reading.rows, SORTS[0], everything=everything)))
+        if reading.part:
+            click.echo(reading.part, err=True)
         return
     from agents.top_screen import Top
 

@@ -6,14 +6,16 @@
 //     disconnected ◀──error──── stale ──still nothing: connect anew──▶ disconnected
 //
 // On every connection the stream is opened first and the history fetched then; readings that arrive in between
-// wait, so no change falls into the crack. What is heard says how old the last reading was by the server's clock, and
-// from arrival to now the clock of this browser counts; the two are never compared.
+// wait, so no change falls into the crack. Where several workers share an address, each request may reach another one:
+// what is not told by the one that answered first ends the connection. What is heard says how old the last reading was
+// by the server's clock, and from arrival to now the clock of this browser counts; the two are never compared.
 
 const STALE_AFTER_MS = 15_000;   // three heartbeats missed
 const RENEW_AFTER_MS = 45_000;   // a connection that is dead without saying so
 const LOAD_WITHIN_MS = 30_000;
 const RETRY_AFTER_MS = [1_000, 2_000, 4_000, 8_000, 15_000];
 const PENDING_MAX = 1_000;
+const ANOTHER = "another worker answered";
 
 /** Reads the engine's API under `base` and tells `on.catalogue`, `on.history`, `on.reading`, `on.state`. */
 export class Feed {
@@ -23,6 +25,7 @@ export class Feed {
   #opened = null;    // when the current connection opened
   #heard = null;     // when the last reading arrived
   #pending = null;   // readings that arrived before the history; null once it is there
+  #worker = null;    // who answered first on the current connection
   #failures = 0;
   #retry = null;
   #last = {ready: false, reason: ""};
@@ -59,6 +62,7 @@ export class Feed {
     clearTimeout(this.#retry);
     this.#retry = null;
     this.#pending = [];
+    this.#worker = null;
     const source = this.#source = new EventSource(new URL("api/live", this.#base));
     source.addEventListener("open", () => { this.#opened = performance.now(); this.#load(source); this.#tell(); });
     source.addEventListener("reading", event => this.#hear(JSON.parse(event.data)));
@@ -69,7 +73,8 @@ export class Feed {
     try {
       const [catalogue, history] = await Promise.all([this.#get("api/catalogue"), this.#get("api/history")]);
       if (source !== this.#source) return;
-      this.#on.catalogue(catalogue);
+      if (![catalogue, history].every(told => this.#isOurs(told))) throw new Error(ANOTHER);
+      this.#on.catalogue({...catalogue, worker: undefined});   // a worker that starts again has the same page
       this.#on.history(history);
     } catch (error) {
       this.#drop(source, error instanceof Error ? error.message : String(error));
@@ -89,7 +94,10 @@ export class Feed {
     return answer.json();
   }
 
+  #isOurs({worker}) { return (this.#worker ??= worker) === worker; }
+
   #hear(reading) {
+    if (!this.#isOurs(reading)) { this.#drop(this.#source, ANOTHER); return; }
     this.#heard = performance.now();
     this.#last = reading;
     if (!this.#pending) this.#on.reading(reading);

@@ -34,7 +34,7 @@ function showCatalogue(received) {
   if (catalogue) { location.reload(); return; }   // another version of the engine has another page
   catalogue = text;
   byId("version").textContent = received.version;
-  summary.know(received.kpis);
+  summary.know(received.kpis, received.details !== "elsewhere");
   work.know(received.details ?? null);
   groups = [...byGroup(received.kpis)].map(([name, kpis]) => {
     const id = `group-${name.toLowerCase()}`, grid = element("div", "grid"), absent = element("p", "none");

@@ -1,6 +1,7 @@
 // The line above the cards: is anything wrong, what, and how much of the rest is judged at all.
 
 import {element} from "./dom.js";
+import {streams} from "./selection.js";
 import {alarms, count, STATES} from "./states.js";
 import {humanise, timeOfDay} from "./units.js";
 
@@ -11,6 +12,7 @@ export class Summary {
   #place;
   #choose;
   #kpis = new Map();
+  #whole = true;
   #says = "";
 
   constructor(place, choose) {
@@ -18,19 +20,23 @@ export class Summary {
     this.#choose = choose;
   }
 
-  /** The KPIs by which lines are worded. */
-  know(kpis) { this.#kpis = new Map(kpis.map(kpi => [kpi.name, kpi])); }
+  /** The KPIs by which lines are worded, and whether all value streams are on this page. */
+  know(kpis, whole) {
+    this.#kpis = new Map(kpis.map(kpi => [kpi.name, kpi]));
+    this.#whole = whole;
+  }
 
   /** Brings it up to date; it is built anew only where it says something else, so that focus stays. */
   say(store) {
-    const kpis = [...this.#kpis.values()], found = alarms(store, kpis), counts = count(store, kpis);
-    const says = JSON.stringify([found.map(one => [one.kpi, one.labels, one.state, one.value]), [...counts]]);
-    this.#place.hidden = counts.size === 0;
+    const kpis = [...this.#kpis.values()], found = alarms(store, kpis), counts = count(store, kpis), part = this.#whole ? [] : [partOf(streams(store).length)];
+    const says = JSON.stringify([found.map(one => [one.kpi, one.labels, one.state, one.value]), [...counts], part]);
+    this.#place.hidden = counts.size === 0 && this.#whole;
     if (says === this.#says) return;
     this.#says = says;
     const focused = this.#place.contains(document.activeElement) ? document.activeElement.textContent : null;
     this.#place.dataset.alarming = found.length ? "true" : counts.has("ok") ? "false" : "unknown";
     this.#place.replaceChildren(
+      ...part.map(text => element("p", "part", {}, text)),
       element("p", "counts", {}, found.length ? "" : element("b", "", {}, counts.has("ok") ? "Nothing is beyond its usual band. " : "Nothing is judged yet. "),
         ...Object.entries(STATES).filter(([name]) => counts.has(name)).map(([name, {mark, word, means}]) =>
           element("span", "tally", {"data-state": name, title: means}, element("span", "mark", {"aria-hidden": "true"}, mark), ` ${counts.get(name)} ${word}`))),
@@ -49,3 +55,6 @@ export class Summary {
       ` ${humanise(series.value, kpi.unit)}${usual}${window ? `, over ${window}` : ""}, since ${timeOfDay(series.since)}`);
   }
 }
+
+// `flowmetrics top` says the same.
+const partOf = streams => `This worker shows ${streams} value stream${streams === 1 ? "" : "s"}; other workers show others.`;

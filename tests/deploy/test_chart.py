@@ -225,6 +225,7 @@ def test_a_broker_that_is_away_takes_workers_out_of_the_service_and_restarts_non
     pods, events = sorted(of_kind(resources, "Service"), key=lambda one: "clusterIP" not in one["spec"])
     assert pods["spec"]["publishNotReadyAddresses"] is True
     assert "publishNotReadyAddresses" not in events["spec"]
+    assert events["spec"]["sessionAffinity"] == "ClientIP", "a page is that of one worker"
     assert only(resources, "StatefulSet")["spec"]["serviceName"] == pods["metadata"]["name"]
 
 

@@ -68,6 +68,8 @@ class Engine:
     def __init__(self) -> None:
         self.catalogue: dict[str, Any] = CATALOGUE
         self.history: list[dict[str, Any]] = []
+        self.worker = "one"
+        self.listening_to = "one"
         self.asked: list[str] = []
         self.up = True
         self.url = ""
@@ -104,7 +106,14 @@ class Engine:
     def _reading(self, *values: dict[str, Any]) -> bytes:
         ready, reason = self._ready
         now = time.time()
-        told = {"at": self.stands_since or now, "now": now, "ready": ready, "reason": reason, "values": values}
+        told = {
+            "worker": self.listening_to,
+            "at": self.stands_since or now,
+            "now": now,
+            "ready": ready,
+            "reason": reason,
+            "values": values,
+        }
         return f"event: reading\ndata: {json.dumps(told)}\n\n".encode()
 
     def app(self) -> web.Application:
@@ -127,10 +136,10 @@ class Engine:
         return web.FileResponse(FOLDER / "index.html")
 
     async def _catalogue(self, _: web.Request) -> web.Response:
-        return web.json_response(self.catalogue, status=200 if self.up else 503)
+        return web.json_response(self.catalogue | {"worker": self.worker}, status=200 if self.up else 503)
 
     async def _history(self, _: web.Request) -> web.Response:
-        return web.json_response({"series": self.history}, status=200 if self.up else 503)
+        return web.json_response({"worker": self.worker, "series": self.history}, status=200 if self.up else 503)
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         if not self.up:
@@ -400,6 +409,44 @@ async def test_after_a_lost_connection_the_history_is_fetched_anew(engine: Engin
     await expect(page.locator("body")).to_have_attribute("data-state", "live", timeout=20_000)
     await expect(primary(page, "requests_open")).to_have_text("99")
     await expect(page.locator("#notice")).to_be_hidden()
+
+
+async def test_a_page_never_mixes_what_two_workers_behind_one_address_tell(engine: Engine, page: Page) -> None:
+    engine.worker, engine.listening_to = "two", "one"  # the history of one worker, the readings of another one
+    engine.knows(series("requests_open", 12, channel="all"))
+    await page.goto(engine.url)
+    await expect(page.locator("#notice")).to_contain_text("another worker answered")
+    await expect(page.locator("body")).to_have_attribute("data-state", "disconnected")
+    assert await page.locator("[data-value]").count() == 0
+    engine.listening_to = "two"
+    await expect(page.locator("body")).to_have_attribute("data-state", "live", timeout=20_000)
+    await expect(primary(page, "requests_open")).to_have_text("12")
+    engine.listening_to = "one"
+    await engine.read(series("requests_open", 99, channel="all"))
+    await expect(page.locator("body")).to_have_attribute("data-state", "disconnected")
+    await expect(primary(page, "requests_open")).to_have_text("12")
+
+
+async def test_a_worker_that_starts_again_needs_no_other_page(engine: Engine, page: Page) -> None:
+    await opened(page, engine)
+    engine.go_down()
+    engine.worker = engine.listening_to = "another process"
+    engine.up = True
+    await expect(page.locator("body")).to_have_attribute("data-state", "disconnected")
+    await expect(page.locator("body")).to_have_attribute("data-state", "live", timeout=20_000)
+    assert engine.asked.count("/page.js") == 1
+
+
+async def test_where_workers_share_the_value_streams_the_page_says_that_it_shows_a_part(
+    engine: Engine, page: Page
+) -> None:
+    engine.knows(flow_time(1 * DAY), flow_time(2 * DAY, stream="billing"))
+    await opened(page, engine)
+    await expect(page.locator(".part")).to_have_count(0)
+    engine.catalogue = CATALOGUE | {"details": "elsewhere"}
+    await opened(page, engine)
+    await expect(page.locator(".part")).to_have_text("This worker shows 2 value streams; other workers show others.")
+    await expect(page.locator(".part")).to_be_visible()
 
 
 async def test_silence_of_more_than_fifteen_seconds_is_called_stale(engine: Engine, page: Page) -> None:

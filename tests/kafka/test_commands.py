@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import signal
 import sqlite3
@@ -21,8 +22,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from broker import Broker, free_port
 from chaos import draw, wrong
-from engine import EngineProcess, Event, chunks, done, event, lines, rejected, until
+from engine import EngineProcess, Event, chunks, command, done, event, lines, rejected, until
 from fleet import KPI, Worker
+from textual.widgets import Static
 from worlds import HOUR, T0, line, text
 
 from agents.commands import moving
@@ -30,6 +32,8 @@ from agents.commands.moving import Move
 from agents.kafka.tracking import Changes
 from agents.local.journal import FILE, Journal
 from agents.local.runner import Runner
+from agents.top import EngineView
+from agents.top_screen import Top
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import Reason, Rejection
 from flowmetrics.instants import instant_text
@@ -269,6 +273,38 @@ def alike(worker: Place, kind: str, key: str, there: str) -> bool:
     """Whether a worker's topics say the same; contributions of one pane are in no order."""
     finished = worker.run("explain", kind, key)
     return finished.code == 0 and sorted(finished.out.splitlines()) == sorted(there.splitlines())
+
+
+# --- top -------------------------------------------------------------------------------------------------------------
+
+
+async def test_top_says_that_a_worker_shows_a_part_and_no_two_workers_are_taken_for_one(make: Make) -> None:
+    first, second = make(), make()
+    first.run("import", file(first, *(done(f"A-{n}", f"stream-{n}") for n in range(12)))).well()
+    first.ready()
+    second.ready()
+
+    def shown() -> list[int]:
+        rows = [EngineView(worker.url).rows()[1] for worker in (first, second)]
+        return [len({row.value_stream for row in each}) for each in rows]
+
+    until(lambda: sum(shown()) == 12 and all(shown()), "each shows its value streams", CATCH_UP_SECONDS)
+    said = command("top", "--once", "--url", first.url, cwd=first.directory).well()
+    part = re.fullmatch(r"This worker shows (\d+) value streams?; other workers show others\.\n", said.err)
+    assert part
+    assert int(part[1]) == shown()[0]
+    assert part[0] not in said.out, "pipes get a table only"
+    app = Top(EngineView(first.url), first.url)
+    async with app.run_test(size=(80, 24)) as pilot:
+        while part[0].strip() != str(app.query_one("#part", Static).content):
+            await pilot.pause(0.05)
+    told = [
+        [worker.get(f"/api/{what}").json["worker"] for what in ("catalogue", "history")] for worker in (first, second)
+    ]
+    assert [len(set(names)) for names in told] == [1, 1]
+    assert told[0] != told[1]
+    first.stop()
+    second.stop()
 
 
 # --- audit -----------------------------------------------------------------------------------------------------------

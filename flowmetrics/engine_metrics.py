@@ -167,7 +167,6 @@ class EngineCounters:
             LATEST.family({(source,): at / SECOND_US for source, at in self._latest_at.items()}),
             LATENESS.family({(source,): lag / SECOND_US for source, lag in self._lag_us.items()}),
             WAITING.family({(): waiting}),
-            BUILD.family({(__version__,): 1}),
         ]
 
     def _bounded(self, source: str) -> str:
@@ -185,8 +184,9 @@ def ready_family(ready: bool) -> Family:
 
 
 def process_families(ready: bool, started_us: int) -> list[Family]:
-    """What only a process that runs can say: whether it is ready, and when it began, by which restarts are counted."""
-    return [ready_family(ready), STARTED.family({(): started_us / SECOND_US})]
+    """What only a process that runs can say, from its first moment on: whether it is ready, its version, and when it
+    began, by which restarts are counted."""
+    return [ready_family(ready), BUILD.family({(__version__,): 1}), STARTED.family({(): started_us / SECOND_US})]
 
 
 def epoch_families(published: int | None, progress: float | None) -> list[Family]:

@@ -29,7 +29,7 @@ from agents.published import Published, clock_us
 from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import EngineCounters, epoch_families, process_families
 from flowmetrics.errors import FlowmetricsError, OperationError
-from flowmetrics.exposition import Page
+from flowmetrics.exposition import Page, render
 from flowmetrics.families import Family
 from flowmetrics.instants import SECOND_US
 
@@ -74,7 +74,8 @@ class KafkaEngine:
         return DirectoryLock(self._folder, "run")
 
     async def start(self) -> None:
-        """Begin; Kafka may still be away."""
+        """Begin; Kafka may still be away, and until it is there the page says no more than that nothing is ready."""
+        self.published.page = self.published.bare = render(process_families(False, self._started_us))
         give_large_buffers_back()
         asyncio.get_running_loop().set_exception_handler(_unheard)
         self._tasks.append(asyncio.create_task(self._run()))
@@ -102,6 +103,7 @@ class KafkaEngine:
             self._worker.withdraw = self._withdraw
             self._tasks.append(asyncio.create_task(self.intake.run()))
             self._tasks.append(asyncio.create_task(self._follow_epochs()))
+            self.published.reason = "joining the group of the workers"
             await self._worker.app.start()
             gc.freeze()
             gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time

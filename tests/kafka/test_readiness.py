@@ -19,6 +19,7 @@ from fleet import Worker
 from agents.kafka.connection import Connection
 from agents.kafka.engine import KafkaEngine
 from agents.kafka.topics import prepare
+from flowmetrics import __version__
 from flowmetrics.settings import read_settings
 
 pytestmark = pytest.mark.long
@@ -72,7 +73,9 @@ def test_a_worker_that_was_started_before_its_broker_becomes_ready_once_that_is_
         worker.start()
         until(lambda: broker.address in worker.get("/readyz").text, "the reason names the broker", SECONDS)
         assert worker.get("/readyz").status == 503
-        assert worker.metrics()("engine_ready") in {None, 0.0}
+        page = worker.metrics()
+        assert page("engine_ready") == 0
+        assert page("build_info", version=__version__) == 1
         broker.start()
         until(lambda: worker.get("/readyz").status == 200, "it is ready", SECONDS)
         worker.post(done("A-1"))

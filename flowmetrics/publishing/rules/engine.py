@@ -246,7 +246,7 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             "Ask it why: `curl -s http://HOST:8080/readyz` says it in a sentence.",
             (
                 "`catching up`: wait while the number gets smaller; a first start on a long log takes minutes.",
-                "`waiting for Kafka`: look at the brokers; the engine goes on by itself.",
+                "`waiting for Kafka`, `joining the group`: look at the brokers; the engine goes on by itself.",
                 "KPI alerts are quiet meanwhile, and nothing is lost.",
             ),
         ),

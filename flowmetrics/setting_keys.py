@@ -285,7 +285,8 @@ KEYS: Final = (
     ),
     Key(
         "topics.partitions", ("topics_partitions",), integer(1, 1000), _RUN,
-        "How many partitions each topic has; decided when the topics are made, and no number depends on it.",
+        "How many partitions each topic has. Numbers do not depend on it, but an engine keeps it: for another one "
+        "name another topics.prefix and import the events again.",
     ),
     Key(
         "topics.replication", ("topics_replication",), integer(0, 32), _RUN,

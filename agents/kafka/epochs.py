@@ -15,13 +15,14 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import msgspec
+import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 
 from agents.judging import read_pseudonyms
 from agents.kafka.changelog import Lost
 from agents.kafka.connection import Connection
-from agents.kafka.topics import Topics
+from agents.kafka.topics import FIXED, Topics
 from flowmetrics import __version__
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError, OperationError
@@ -80,6 +81,7 @@ class EpochLog:
 
     def __init__(self, connection: Connection, topics: Topics) -> None:
         self._connection = connection
+        self._topics = topics
         self._place = TopicPartition(topics.epochs, 0)
         self.told: dict[int, Told] = {}
         self.known = Known({})
@@ -110,6 +112,7 @@ class EpochLog:
     async def adopt(self, configuration: Configuration, again: bool = False) -> None:
         """Make a configuration the latest, if it is not; `again`: also one that was replaced. Raises OperationError."""
         await self.read()
+        self._same_partitions()
         told = Told(shape_of(configuration), effective(configuration), _signature())
         latest = self.told[max(self.told)] if self.told else None
         if latest is not None:
@@ -136,6 +139,16 @@ class EpochLog:
                 raise self.failure
             await asyncio.sleep(0.05)
         return self.known.epochs[number]
+
+    def _same_partitions(self) -> None:
+        """Raises OperationError where the engine was made with another number of partitions than is said, even though
+        its topics may have that number by now: an entity would begin anew where its key leads today."""
+        made = _partitions(self.told[min(self.told)]) if self.told else self._topics.partitions
+        if made != self._topics.partitions:
+            raise OperationError(
+                f"the topics {self._topics.prefix}.* were made with {made} partitions and topics.partitions says "
+                f"{self._topics.partitions}; {FIXED}"
+            )
 
     def _compatible(self, latest: Told, told: Told) -> None:
         """Raises OperationError where histories were shaped by another configuration."""
@@ -201,6 +214,11 @@ def _read(number: int, told: Told) -> Configuration:
         return read_settings(told.text, f"epoch {number}")
     except ConfigurationError:
         return Configuration()
+
+
+def _partitions(told: Told) -> int:
+    """The number under which it was told, whether or not this version can read the rest."""
+    return int(yaml.safe_load(told.text)["topics"]["partitions"])
 
 
 def shape_of(configuration: Configuration) -> tuple[str, str, str]:

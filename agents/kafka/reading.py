@@ -20,7 +20,7 @@ from aiokafka.structs import ConsumerRecord
 from agents.kafka.changelog import read_to_end
 from agents.kafka.connection import Connection
 from agents.kafka.epochs import EpochLog, Known, shape_of
-from agents.kafka.topics import Topics
+from agents.kafka.topics import Topics, check_partitions
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError, OperationError
 
@@ -67,12 +67,7 @@ async def must_exist(connection: Connection, topics: Topics) -> None:
                 f"Kafka at {connection.brokers} has no topic {missing[0]}; name the prefix of the engine under "
                 "`topics`, or start with flowmetrics run"
             )
-        (found,) = {len(topic["partitions"]) for topic in await admin.describe_topics([topics.events])}
-    if found != topics.partitions:
-        raise OperationError(
-            f"the topic {topics.events} has {found} partitions and topics.partitions says {topics.partitions}; "
-            f"say topics: {{partitions: {found}}}"
-        )
+        check_partitions(await admin.describe_topics(names), topics)
 
 
 async def must_rest(connection: Connection, topics: Topics) -> None:

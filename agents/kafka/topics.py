@@ -11,9 +11,10 @@ rejected  what was refused, and why
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -36,6 +37,11 @@ EVENTS_BYTES_MAX: Final = 1024 * 1024
 RECORD_BYTES_MAX: Final = 32 * 1024 * 1024
 """A history, or what a checkpoint tells a partition of tally. Seen: 3.5 MB for the most that is gathered, twice that
 while another epoch is built."""
+FIXED: Final = (
+    "an engine keeps the number that it was made with, because its histories lie by it: "
+    "name another topics.prefix and import the events again"
+)
+"""The end of a sentence about partitions that were added."""
 _LARGE: Final = {"max.message.bytes": str(RECORD_BYTES_MAX)}
 _COMPACTED: Final = {
     "cleanup.policy": "compact",
@@ -133,13 +139,13 @@ async def prepare(connection: Connection, configuration: Configuration) -> None:
         there = set(await admin.list_topics())
         copies = configuration.topics_replication or min(3, len((await admin.describe_cluster())["brokers"]))
         wanted = settings_of(topics, configuration, copies)
-        missing = [name for name in wanted if name not in there]
-        if missing:
-            await _make(admin, missing, wanted, topics, copies)
-        present = [name for name in wanted if name not in missing]
+        present = [name for name in wanted if name in there]
         if present:
             await _check_partitions(admin, present, configuration)
             await _check_settings(admin, present, wanted, topics)
+        missing = [name for name in wanted if name not in there]
+        if missing:
+            await _make(admin, missing, wanted, topics, copies)
     finally:
         await admin.close()
 
@@ -163,20 +169,38 @@ async def _make(
 
 
 async def _check_partitions(admin: AIOKafkaAdminClient, present: list[str], configuration: Configuration) -> None:
-    topics = topics_of(configuration)
-    for topic in await admin.describe_topics(present):
-        name, found = topic["topic"], len(topic["partitions"])
-        if found != topics.count(name):
-            raise OperationError(
-                f"the topic {name} has {found} partitions and topics.partitions says {topics.partitions}; "
-                f"say topics: {{partitions: {found}}}, or name another topics.prefix and import the events again"
-            )
+    described = await admin.describe_topics(present)
+    check_partitions(described, topics_of(configuration))
+    for topic in described:
+        name = topic["topic"]
         copies = min(len(partition["replicas"]) for partition in topic["partitions"])
         if copies < configuration.topics_replication:
             raise OperationError(
                 f"the topic {name} has {copies} copies and topics.replication says {configuration.topics_replication}; "
                 f"add copies with kafka-reassign-partitions.sh, or say topics: {{replication: {copies}}}"
             )
+
+
+def check_partitions(described: Sequence[Mapping[str, Any]], topics: Topics) -> None:
+    """Raises OperationError where topics have other partitions than is said, KafkaError where Kafka cannot tell now."""
+    for topic in described:
+        if topic["error_code"]:
+            raise for_code(topic["error_code"])(topic["topic"])
+    found = {topic["topic"]: len(topic["partitions"]) for topic in described}
+    if all(count == topics.count(name) for name, count in found.items()):
+        return
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, count in sorted(found.items()):
+        if name != topics.epochs or count != 1:
+            names[count].append(name)
+    if len(names) > 1:
+        told = "; ".join(f"{count} in {', '.join(some)}" for count, some in sorted(names.items()))
+        raise OperationError(f"the topics of one engine have different numbers of partitions: {told}; {FIXED}")
+    (count,) = names
+    raise OperationError(
+        f"the topics {topics.prefix}.* have {count} partitions and topics.partitions says {topics.partitions}; "
+        f"say topics: {{partitions: {count}}}, or name another topics.prefix and import the events again"
+    )
 
 
 async def _check_settings(

@@ -33,7 +33,7 @@ from agents.kafka.epochs import EpochLog
 from agents.kafka.former import leave_for_former
 from agents.kafka.log import FETCH_MS, KafkaLog
 from agents.kafka.standby import follow
-from agents.kafka.topics import Topics
+from agents.kafka.topics import FIXED, Topics
 from agents.kafka.units import Surroundings, TallyUnit, TrackUnit, Unit, rocks
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError
@@ -133,6 +133,12 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
     async def on_partitions_assigned(self, assigned: Sequence[TopicPartition]) -> None:
         """Begin with what is ours now."""
         ours = sorted({(self._step_of(place.topic), place.partition) for place in assigned})
+        if any(number >= self._topics.partitions for _, number in ours):
+            self.failure = OperationError(
+                f"partitions were added to {self._topics.prefix}.*, and topics.partitions says "
+                f"{self._topics.partitions}; {FIXED}"
+            )
+            return
         owned = max(1, sum(step == "track" for step, _ in ours))
         around = replace(self._surroundings, hot_histories_max=self._configuration.hot_entities_max // owned)
         self.units = {(step, number): _UNITS[step](around, number) for step, number in ours}

@@ -8,8 +8,10 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, Final, TypeAlias
 
 import pytest
@@ -373,3 +375,37 @@ def test_each_board_is_a_config_map_of_its_own() -> None:
 )
 def test_values_that_cannot_work_are_refused(words: tuple[str | Path, ...], said: str) -> None:
     assert said in refused(*words)
+
+
+@pytest.fixture
+def installed() -> Iterator[tuple[str, ...]]:
+    """What has helm ask a cluster in which the topics of the example lie."""
+    of_track = only(
+        [one for one in rendered(*KAFKA) if one["metadata"]["name"] == "fm-flowmetrics-track"], "KafkaTopic"
+    )
+    version, name = of_track["apiVersion"], of_track["metadata"]["name"]
+    kind = {"name": "kafkatopics", "namespaced": True, "kind": "KafkaTopic", "verbs": ["get"]}
+    there = {
+        f"/apis/{version}": {"kind": "APIResourceList", "groupVersion": version, "resources": [kind]},
+        f"/apis/{version}/namespaces/flow/kafkatopics/{name}": of_track,
+    }
+
+    class Cluster(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = there.get(self.path.partition("?")[0])
+            self.send_response(200 if answer else 404)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(answer or {"kind": "Status", "status": "Failure", "code": 404}).encode())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cluster) as server:
+        Thread(target=server.serve_forever).start()
+        yield "--namespace=flow", "--dry-run=server", f"--kube-apiserver=http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_partitions_are_not_added_to_topics_that_are_there(installed: tuple[str, ...]) -> None:
+    told = "config.topics.partitions is 18 and the topics of this release have 12, which is fixed; say 12"
+    assert told in refused(*KAFKA, *installed, "--set=config.topics.partitions=18")
+    for same in ("--set=config.topics.partitions=12", "--set=strimzi.namespace=elsewhere"):
+        passes(*helm("template", "fm", CHART, "--kube-version", KUBERNETES, *KAFKA, *installed, same))

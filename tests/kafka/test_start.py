@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from broker import Broker, free_port
 from engine import Metrics, done, lines, until
 from fleet import Worker
@@ -21,6 +22,7 @@ from flowmetrics.instants import SECOND_US
 
 Make = Callable[..., Worker]
 YEAR_SECONDS = 365 * 86400
+OF_PARTITIONS = ("changes", "events", "links", "rejected", "tally", "track")
 
 
 @pytest.fixture
@@ -66,13 +68,41 @@ def test_a_broker_that_is_away_is_waited_for_and_named(make: Make) -> None:
     worker.stop()
 
 
-def test_topics_with_other_partitions_are_refused(make: Make) -> None:
+def test_another_number_of_partitions_is_refused_also_where_the_topics_have_it(make: Make, prefix: str) -> None:
     first = make(2).ready()
     first.stop()
     second = make(3)
     second.spawn()
     assert second.ended() == 1
-    assert "has 2 partitions and topics.partitions says 3; say topics: {partitions: 2}" in second.said
+    assert f"{prefix}.* have 2 partitions and topics.partitions says 3; say topics: {{partitions: 2}}" in second.said
+    asyncio.run(add_partitions(first.broker, prefix, OF_PARTITIONS, 3))
+    second.spawn()
+    assert second.ended() == 1
+    assert f"{prefix}.* were made with 2 partitions and topics.partitions says 3; an engine keeps" in second.said
+
+
+@pytest.mark.parametrize("partitions", [2, 4], ids=["as it was", "as the topic is"])
+def test_partitions_that_were_added_to_one_topic_are_refused_whatever_is_said(
+    make: Make, prefix: str, partitions: int
+) -> None:
+    first = make(2).ready()
+    first.stop()
+    asyncio.run(add_partitions(first.broker, prefix, ["events"], 4))
+    second = make(partitions)
+    second.spawn()
+    assert second.ended() == 1
+    others = ", ".join(f"{prefix}.{name}" for name in OF_PARTITIONS if name != "events")
+    assert f"numbers of partitions: 2 in {others}; 4 in {prefix}.events; an engine keeps" in second.said
+    second.run("explain", "item", "A-1").failed(1, "an engine keeps the number that it was made with")
+
+
+def test_a_worker_that_runs_ends_with_a_sentence_when_partitions_are_added(make: Make, prefix: str) -> None:
+    worker = make(2).ready()
+    worker.post(done("A-1"))
+    worker.shows(lambda page: page.velocity(), 1)
+    asyncio.run(add_partitions(worker.broker, prefix, OF_PARTITIONS, 4))
+    assert worker.ended(90) == 1, "the client looks for new partitions every 30 s"
+    assert f"partitions were added to {prefix}.*, and topics.partitions says 2; an engine keeps" in worker.said
 
 
 def test_what_producers_write_badly_goes_to_the_rejected_topic_and_stalls_nothing(make: Make, prefix: str) -> None:
@@ -129,6 +159,14 @@ def test_what_is_refused_over_http_is_counted_with_the_rest_and_never_falls(make
     worker.shows(refused, (3, 2))
     assert reasons(worker, prefix, 5) == [*[b"bad_time"] * 2, *[b"not_json"] * 3]
     worker.stop()
+
+
+async def add_partitions(broker: str, prefix: str, names: Sequence[str], count: int) -> None:
+    """Let topics have so many partitions."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker)
+    await admin.start()
+    await admin.create_partitions({f"{prefix}.{name}": NewPartitions(count) for name in names})
+    await admin.close()
 
 
 Delivered = list[tuple[bytes, list[tuple[str, bytes | None]]]]

@@ -29,6 +29,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- dig "topics" "prefix" "flowmetrics" .Values.config }}
 {{- end }}
 
+{{- define "flowmetrics.strimziNamespace" -}}
+{{- .Values.strimzi.namespace | default .Release.Namespace }}
+{{- end }}
+
 {{- define "flowmetrics.partitions" -}}
 {{- dig "topics" "partitions" 6 .Values.config | int }}
 {{- end }}
@@ -105,19 +109,30 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end }}
 
+{{- /* Strimzi would add partitions to the topics of an engine that is there, and no engine could use them again. */ -}}
+{{- define "flowmetrics.partitionsChecked" -}}
+{{- $there := lookup .Values.strimzi.apiVersion "KafkaTopic" (include "flowmetrics.strimziNamespace" .) (printf "%s-track" (include "flowmetrics.name" .)) -}}
+{{- $made := dig "spec" "partitions" 0 $there | int -}}
+{{- $said := include "flowmetrics.partitions" . | int -}}
+{{- if and $made (ne $made $said) -}}
+{{- fail (printf "config.topics.partitions is %d and the topics of this release have %d, which is fixed; say %d, or install another release with another config.topics.prefix and import the events again" $said $made $made) -}}
+{{- end -}}
+{{- end }}
+
 {{- /* What the schema cannot say, because it looks at one value at a time. */ -}}
 {{- define "flowmetrics.checked" -}}
 {{- if .Values.prometheusRule.enabled -}}{{- include "flowmetrics.rulesChecked" . -}}{{- end -}}
+{{- if .Values.strimzi.topics.enabled -}}{{- include "flowmetrics.partitionsChecked" . -}}{{- end -}}
 {{- $partitions := include "flowmetrics.partitions" . | int -}}
 {{- if include "flowmetrics.onKafka" . -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.max) $partitions) -}}
-{{- fail (printf "autoscaling.max is %d and config.topics.partitions %d: a worker without a partition does nothing; lower the one or raise the other" (int .Values.autoscaling.max) $partitions) -}}
+{{- fail (printf "autoscaling.max is %d and config.topics.partitions %d: a worker without a partition does nothing; lower the one, or raise the other before the first start, as it is fixed from then on" (int .Values.autoscaling.max) $partitions) -}}
 {{- end -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.min) (int .Values.autoscaling.max)) -}}
 {{- fail "autoscaling.min is more than autoscaling.max" -}}
 {{- end -}}
 {{- if gt (int .Values.replicas) $partitions -}}
-{{- fail (printf "replicas is %d and config.topics.partitions %d: a worker without a partition does nothing; lower the one or raise the other" (int .Values.replicas) $partitions) -}}
+{{- fail (printf "replicas is %d and config.topics.partitions %d: a worker without a partition does nothing; lower the one, or raise the other before the first start, as it is fixed from then on" (int .Values.replicas) $partitions) -}}
 {{- end -}}
 {{- if and (or .Values.strimzi.topics.enabled .Values.strimzi.user.enabled) (not .Values.strimzi.cluster) -}}
 {{- fail "strimzi.cluster is missing: name the Kafka resource that topics and user belong to" -}}

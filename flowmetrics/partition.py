@@ -141,10 +141,10 @@ class Partition:
         """Join what was opened to the histories, which should be in memory by now."""
         self.counters.update(self._track.join(batch, self.histories, self._touched))
 
-    def hear(self, letters: Iterable[tuple[str, bytes]]) -> None:
+    def hear(self, copies: Iterable[tuple[str, History]]) -> None:
         """Take copies of histories that live in other partitions."""
-        for key, body in letters:
-            self._track.hear(key, decode_history(key, body), self.histories, self._touched)
+        for key, copy in copies:
+            self._track.hear(key, copy, self.histories, self._touched)
 
     def settle(self, most: int) -> Collection[str]:
         """Find out what follows from about `most` of the histories that changed: the keys of those to store, none when
@@ -172,7 +172,7 @@ class Partition:
     def take(self, opened: Opened, letters: Iterable[tuple[str, bytes]]) -> Taken:
         """Join, hear, settle, all at once."""
         self.join(opened.batch)
-        self.hear(letters)
+        self.hear((key, decode_history(key, body)) for key, body in letters)
         self.settle(len(self._touched))
         return self.taken()
 

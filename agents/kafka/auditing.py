@@ -40,7 +40,6 @@ KEYS_AT_ONCE: Final = 5000
 _STORED_ROWS: Final = 5000
 
 _NUMBER: Final = struct.Struct(">q")
-_CHANGES: Final = msgspec.msgpack.Decoder(tracking.Changes).decode
 _SERIES: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 
 
@@ -145,7 +144,9 @@ async def _panes(
     panes.load(store)
     at = position.now
     async for record in records_of(connection, topics.changes, number, position.changes, progress):
-        changes = _CHANGES(record.value or b"")
+        changes = tracking.changes_of(record)
+        if changes is None:
+            continue
         at = max(at, changes.now)
         told = changes.epochs.get(epoch.number, [])
         panes.tally.apply({table.number(series): cells for series, cells in told})

@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import msgspec
+from aiokafka.structs import ConsumerRecord
 
 from agents.kafka.changelog import Record, Row, Rows
 from agents.kafka.epochs import Epoch, EpochLog, Known
 from agents.kafka.log import Commits, Records
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
+from agents.kafka.tracking import FOREIGN, Shown, changes_of, foreign_record
 from agents.kafka.tracking import SHOWN as TALLY_SHOWS
-from agents.kafka.tracking import Changes, Shown
 from flowmetrics.engine_metrics import EngineCounters
 from flowmetrics.families import Family
 from flowmetrics.kpi import Kpi
@@ -35,7 +36,6 @@ from flowmetrics.steps.tally import Tally
 SEGMENT, SHOWN, SERIES, POSITION = b"g", b"a", b"s", b"p"
 _NUMBER: Final = struct.Struct(">q")
 _encode: Final = msgspec.msgpack.Encoder().encode
-_CHANGES: Final = msgspec.msgpack.Decoder(Changes).decode
 _CELLS: Final = msgspec.msgpack.Decoder(dict[int, dict[int, int]]).decode
 _SERIES: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 _SHOWN: Final = msgspec.msgpack.Decoder(int).decode
@@ -115,6 +115,8 @@ class Tallying:
         self.now = self.position.now
         self._table = SeriesTable((_NUMBER.unpack(key)[0], _SERIES(value)) for key, value in store.beginning(SERIES))
         self.counters = EngineCounters(self.position.counters)
+        self._foreign: list[ConsumerRecord[bytes, bytes]] = []
+        """What no engine wrote; it is kept with the next checkpoint."""
         self._panes: dict[int, Panes] = {}
         self._shown = self.position.epoch
         """The published epoch, once that is committed."""
@@ -130,10 +132,15 @@ class Tallying:
         panes.load(self._store)
 
     async def take(self, records: Records, epochs: EpochLog) -> None:
-        """Add changes to the panes; they are stored with the next checkpoint. Raises OperationError."""
+        """Add changes to the panes; they are stored with the next checkpoint, and what no engine wrote is refused with
+        it. Raises OperationError."""
         position, number = self.position, self._table.number
         for record in records:
-            changes = _CHANGES(record.value or b"")
+            changes = changes_of(record)
+            if changes is None:
+                self._foreign.append(record)
+                self.counters.add("events_rejected", FOREIGN.value)
+                continue
             self.now = max(self.now, changes.now)
             position.complete_until[changes.partition] = changes.complete_until
             position.swept[changes.partition] = changes.swept
@@ -154,15 +161,16 @@ class Tallying:
         is the published one, if every partition of track is through with it."""
         self.now = max(now, self.now)
         rows: Rows = []
-        told = list[Record]()
+        topics, foreign, self._foreign = self._topics, self._foreign, []
+        told = [foreign_record(topics, topics.changes, self._number, record, self.now) for record in foreign]
         complete = min(self.position.swept.values(), default=0)
-        if len(self.position.swept) == self._topics.partitions and complete > self.position.epoch:
+        if len(self.position.swept) == topics.partitions and complete > self.position.epoch:
             if complete not in self._panes:
                 self._open(await epochs.get(complete))
             rows += self._drop(self.position.epoch)
             self.position.epoch = complete
             shown = _encode(Shown(self._number, complete))
-            told = [Record(self._topics.links, n, TALLY_SHOWS, shown) for n in range(self._topics.partitions)]
+            told += [Record(topics.links, n, TALLY_SHOWS, shown) for n in range(topics.partitions)]
         for epoch, panes in self._panes.items():
             if epoch >= self.position.epoch:
                 panes.tally.advance(self.now)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -27,13 +27,15 @@ from agents.kafka.store import Store
 from agents.kafka.topics import Topics
 from flowmetrics.configuration import CUSTOMER_AHEAD_US
 from flowmetrics.engine_metrics import EngineCounters
-from flowmetrics.errors import OperationError, Rejection
+from flowmetrics.entity import History
+from flowmetrics.errors import OperationError, Reason, Rejection
 from flowmetrics.instants import DAY_US
 from flowmetrics.limits import EVENT_BYTES_MAX, LATENESS_DAYS
 from flowmetrics.partition import ALL_KEYS, Delivery, Opened, Partition, Taken
 from flowmetrics.routing import partition_of
 from flowmetrics.steps.letters import Sent
 from flowmetrics.steps.series import Series, SeriesTable
+from flowmetrics.steps.stored import decode_history
 from flowmetrics.steps.track import keys_of
 
 HISTORY, LETTER, SERIES, WAITS, POSITION = b"h", b"l", b"s", b"w", b"p"
@@ -104,14 +106,19 @@ class Shown(msgspec.Struct, array_like=True):
     epoch: int
 
 
-_SHOWN: Final = msgspec.msgpack.Decoder(Shown).decode
-
-_REFUSED: Final = msgspec.msgpack.Decoder(dict[str, int]).decode
-
 SHOWN: Final = b"shown"
 """The key of such a record among the letters: no key of an entity is like it."""
 REFUSED: Final = b"refused"
 """The key of a letter of an intake: how many events it refused, by reason."""
+_CHANGES: Final = msgspec.msgpack.Decoder(Changes).decode
+_LETTERS: Final[Mapping[bytes, Callable[[bytes], Shown | dict[str, int]]]] = {
+    SHOWN: msgspec.msgpack.Decoder(Shown).decode,
+    REFUSED: msgspec.msgpack.Decoder(dict[str, int]).decode,
+}
+
+
+FOREIGN: Final = Reason.NOT_CLOUDEVENT
+"""Why a record is refused that no engine wrote, on a topic where only an engine writes."""
 
 
 class StoredHistories:
@@ -207,16 +214,30 @@ class Tracking:
         await self.open((), now)
         partition, opened, self._opened = self._partition, self._opened, []
         self._whole_bytes = 0
-        letters = [(record.key, record.value) for record in links if record.key and record.value]
-        partition.hear((key.decode(), body) for key, body in letters if key not in (SHOWN, REFUSED))
-        self._hear_of_tally(body for key, body in letters if key == SHOWN)
-        self._hear_of_intakes(body for key, body in letters if key == REFUSED)
+        foreign: list[Record] = []
+        partition.hear(self._copies(links, foreign))
         rows = await self._settle()
         if links:
             self.position.links = links[-1].offset + 1
         taken = partition.taken()
         rows += self._rows(opened, taken)
-        await self._commit(rows, [*self._told(opened, taken, complete_until)])
+        await self._commit(rows, [*self._told(opened, taken, complete_until), *foreign])
+
+    def _copies(self, links: Records, foreign: list[Record]) -> Iterator[tuple[str, History]]:
+        """The copies of histories among letters. The rest is taken on the way, and what no engine wrote is refused."""
+        for record in links:
+            letter = letter_of(record)
+            if isinstance(letter, Shown):
+                if letter.epoch == self.position.coming:
+                    self.position.shown = sorted({*self.position.shown, letter.tally})
+            elif isinstance(letter, dict):
+                for reason, number in letter.items():
+                    self.counters.add("events_rejected", reason, by=number)
+            elif letter is None:
+                foreign.append(foreign_record(self._topics, self._topics.links, self._number, record, self.now))
+                self.counters.add("events_rejected", FOREIGN.value)
+            else:
+                yield letter
 
     async def _settle(self) -> Rows:
         """The rows of all histories that changed; from then on they need not be in memory."""
@@ -312,17 +333,6 @@ class Tracking:
         for place, stored, (_, body) in zip(places, self._store.get(places), self.histories.rows(keys), strict=True):
             yield place, (stored or b"")[: _NUMBER.size] + body
 
-    def _hear_of_tally(self, bodies: Iterable[bytes]) -> None:
-        for body in bodies:
-            shown = _SHOWN(body)
-            if shown.epoch == self.position.coming:
-                self.position.shown = sorted({*self.position.shown, shown.tally})
-
-    def _hear_of_intakes(self, bodies: Iterable[bytes]) -> None:
-        for body in bodies:
-            for reason, number in _REFUSED(body).items():
-                self.counters.add("events_rejected", reason, by=number)
-
     async def forget(self, today: int) -> None:
         """Drop the histories that lie outside every reading; `today` is remembered as the day when that was done."""
         configuration = self._partition.configuration
@@ -339,6 +349,37 @@ class Tracking:
         await self._commit(gone, [])
         if gone:
             self.histories.forget()
+
+
+def changes_of(record: ConsumerRecord[bytes, bytes]) -> Changes | None:
+    """What a checkpoint of track told; None where no engine wrote it."""
+    try:
+        return _CHANGES(record.value or b"")
+    except msgspec.MsgspecError:
+        return None
+
+
+def letter_of(record: ConsumerRecord[bytes, bytes]) -> Shown | dict[str, int] | tuple[str, History] | None:
+    """What tally or an intake told, or a history with its key; None where no engine wrote it."""
+    key, body = record.key or b"", record.value or b""
+    try:
+        if key in _LETTERS:
+            return _LETTERS[key](body)
+        name = key.decode()
+        return name, decode_history(name, body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, LookupError):
+        return None
+
+
+def foreign_record(
+    topics: Topics, topic: str, partition: int, record: ConsumerRecord[bytes, bytes], now: int
+) -> Record:
+    """A record that no engine wrote, as the rejected topic keeps it: like an event, which can be sent again."""
+    detail = (
+        f"the record at offset {record.offset} of partition {partition} of {topic} is not of the engine, which alone "
+        f"may write there; send events to {topics.events}"
+    )
+    return rejected_record(topics, partition, Rejection(FOREIGN, detail), (now, record.value or b""))
 
 
 def rejected_record(topics: Topics, partition: int, rejection: Rejection, delivery: Delivery) -> Record:

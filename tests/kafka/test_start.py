@@ -116,6 +116,23 @@ def test_what_producers_write_badly_goes_to_the_rejected_topic_and_stalls_nothin
     worker.stop()
 
 
+def test_what_others_write_where_only_an_engine_may_goes_to_the_rejected_topic_and_stalls_nothing(
+    make: Make, prefix: str
+) -> None:
+    worker = make().ready()
+    foreign = [("changes", None, b"x"), ("changes", b"x", None), ("links", b"x", b"x"), ("links", b"item:A-1", None)]
+    asyncio.run(append(worker.broker, prefix, foreign))
+    worker.post(done("A-1"))
+    worker.shows(lambda page: (page.velocity(), page("events_rejected_total", reason="not_cloudevent")), (1, 4))
+    refused = worker.run("rejected").well()
+    for topic in ("changes", "links"):
+        assert refused.out.count(f"of partition 0 of {prefix}.{topic} is not of the engine") == 2
+    assert "begins again" not in worker.said
+    worker.stop()
+    asyncio.run(append(worker.broker, prefix, foreign))
+    assert "agree" in worker.run("audit").well().err
+
+
 def test_an_arrival_that_a_producer_makes_up_stalls_nothing_and_is_not_believed(make: Make, prefix: str) -> None:
     worker = make().ready()
     made_up = [b"abc", None, b"", b"-5", b"1.5", b"\xff\xfe", b"9" * 18, b"9" * 5000]
@@ -178,6 +195,15 @@ async def write(broker: str, prefix: str, events: Delivered, **settings: Any) ->
     await producer.start()
     for body, headers in events:
         await producer.send_and_wait(f"{prefix}.events", body, partition=0, headers=headers)
+    await producer.stop()
+
+
+async def append(broker: str, prefix: str, records: Sequence[tuple[str, bytes | None, bytes | None]]) -> None:
+    """Write to topics by the ends of their names, with a key and a value."""
+    producer = AIOKafkaProducer(bootstrap_servers=broker)
+    await producer.start()
+    for topic, key, value in records:
+        await producer.send_and_wait(f"{prefix}.{topic}", value, key, partition=0)
     await producer.stop()
 
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from agents.backfill import Span
-from agents.leash import leashed
+from agents.program import Program
 from flowmetrics.errors import OperationError
 from flowmetrics.instants import SECOND_US, duration_text, instant_text
 
@@ -22,8 +20,6 @@ BLOCK_HOURS_MAX: Final = 744
 POINTS_MAX: Final = 11_000
 """Prometheus answers a range query with at most so many for each series; promtool asks for a block at a time."""
 QUERY_SAMPLES_MAX: Final = 1_000_000_000
-START_SECONDS: Final = 120.0
-_LISTENS: Final = re.compile(r'msg="Listening on" address=(\S+)')
 
 
 def block_hours(step_us: int) -> int:
@@ -112,29 +108,19 @@ def serving(directory: Path, folder: Path, step: int) -> Iterator[str]:
     Its configuration and what it says lie in `folder`. A sample counts until the next step at least.
     Raises OperationError where it does not start.
     """
-    configuration, log = folder / "prometheus.yml", folder / "prometheus.log"
+    configuration = folder / "prometheus.yml"
     configuration.write_text("global: {}\n")
-    command = [
-        "prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={directory}",
-        "--storage.tsdb.retention.time=100y", "--web.listen-address=127.0.0.1:0",
-        f"--query.max-samples={QUERY_SAMPLES_MAX}", "--query.timeout=1h",
-        f"--query.lookback-delta={duration_text(max(step, 300 * SECOND_US))}",
-    ]  # fmt: skip
-    with log.open("wb") as told, leashed(command, told) as process:
-        try:
-            yield f"http://{_listens(process, log)}"
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _listens(process: subprocess.Popen[bytes], log: Path) -> str:
-    until = time.monotonic() + START_SECONDS
-    while process.poll() is None and time.monotonic() < until:
-        said = log.read_text(errors="replace")
-        found = _LISTENS.search(said)
-        if found and "Server is ready" in said:
-            return found[1]
-        time.sleep(0.1)
-    last = (log.read_text(errors="replace").splitlines() or ["nothing"])[-1]
-    raise OperationError(f"prometheus did not start; the last that it said was: {last}")
+    prometheus = Program(
+        lambda address: [
+            "prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={directory}",
+            "--storage.tsdb.retention.time=100y", f"--web.listen-address={address}",
+            f"--query.max-samples={QUERY_SAMPLES_MAX}", "--query.timeout=1h",
+            f"--query.lookback-delta={duration_text(max(step, 300 * SECOND_US))}",
+        ],
+        folder / "prometheus.log",
+    )  # fmt: skip
+    try:
+        prometheus.start()
+        yield prometheus.url
+    finally:
+        prometheus.stop()

@@ -9,29 +9,20 @@ removes, and ends with the process that started it.
 from __future__ import annotations
 
 import http.server
-import re
 import shutil
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import orjson
-import urllib3
 import yaml
 
-from agents.leash import leashed
+from agents.program import Program
 from flowmetrics.errors import OperationError
 
-START_SECONDS: Final = 60.0
-END_SECONDS: Final = 10.0
-ANY_PORT: Final = "127.0.0.1:0"
-_LISTENS: Final = re.compile(r'msg="?Listening on"? address=(127\.0\.0\.1:\d+)')
 _ALERTMANAGERS: Final = ("alertmanager", "prometheus-alertmanager")
 """What the program is called, and what Debian calls it."""
 
@@ -44,52 +35,6 @@ def installed() -> tuple[str, str] | None:
     prometheus = shutil.which("prometheus")
     alertmanager = next(filter(None, map(shutil.which, _ALERTMANAGERS)), None)
     return (prometheus, alertmanager) if prometheus and alertmanager else None
-
-
-class Program:
-    """A server that says in its log where it listens. It may be killed and started again, and keeps its port."""
-
-    def __init__(self, command: Callable[[str], Sequence[str]], log: Path) -> None:
-        self._command = command
-        self._log = log
-        self._process: subprocess.Popen[bytes] | None = None
-        self.address = ANY_PORT
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        return f"http://{self.address}"
-
-    def start(self) -> None:
-        """Start, and wait until it is ready. Raises OperationError with the last that it said where it does not."""
-        with self._log.open("wb") as told:
-            command = list(self._command(self.address))
-            self._process = leashed(command, told)
-        until = time.monotonic() + START_SECONDS
-        while self._process.poll() is None and time.monotonic() < until:
-            if found := _LISTENS.search(self._log.read_text(errors="replace")):
-                self.address = found[1]
-                if urllib3.request("GET", f"{self.url}/-/ready", retries=10).status == HTTPStatus.OK:
-                    return
-            time.sleep(0.05)
-        self.kill()
-        last = (self._log.read_text(errors="replace").splitlines() or ["nothing"])[-1]
-        raise OperationError(f"{command[0]} did not start; the last that it said was: {last}")
-
-    def kill(self) -> None:
-        """End it at once, if it runs."""
-        self._end(subprocess.Popen.kill)
-
-    def stop(self) -> None:
-        """Let it end by itself, if it runs."""
-        self._end(subprocess.Popen.terminate)
-
-    def _end(self, tell: Callable[[subprocess.Popen[bytes]], None]) -> None:
-        if self._process is not None:
-            with self._process, suppress(subprocess.TimeoutExpired):  # whose end kills what is left
-                tell(self._process)
-                self._process.wait(END_SECONDS)
-            self._process = None
 
 
 class Receiver:

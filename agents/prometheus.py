@@ -20,6 +20,8 @@ BLOCK_HOURS_MAX: Final = 744
 POINTS_MAX: Final = 11_000
 """Prometheus answers a range query with at most so many for each series; promtool asks for a block at a time."""
 QUERY_SAMPLES_MAX: Final = 1_000_000_000
+_REFUSED: Final = "rule importer error:"
+"""How promtool begins a line where a rule cannot be evaluated; some versions exit with 0 all the same."""
 
 
 def block_hours(step_us: int) -> int:
@@ -96,9 +98,11 @@ def _run(command: Sequence[str], folder: Path) -> None:
     """Run a tool, whose temporary files are in the folder too: it leaves them behind where it is killed."""
     surroundings = {**os.environ, "TMPDIR": str(folder)}
     ran = subprocess.run(command, env=surroundings, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    said = [line for line in (ran.stdout + ran.stderr).decode("utf-8", "replace").splitlines() if "err" in line]
-    if ran.returncode or said:  # it exits with 0 where a rule cannot be evaluated
-        raise OperationError(f"{' '.join(command[:3])} failed: {said[-1] if said else ran.returncode}")
+    said = (ran.stdout + ran.stderr).decode("utf-8", "replace").splitlines()
+    refused = [line for line in said if line.startswith(_REFUSED)]
+    if ran.returncode or refused:
+        told = refused or said or [str(ran.returncode)]
+        raise OperationError(f"{' '.join(command[:3])} failed: {told[-1]}")
 
 
 @contextmanager

@@ -19,8 +19,9 @@ from engine import COMMAND, Event, Finished, command, lines
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from agents.backfill import Backfill, Span
-from agents.prometheus import serving
+from agents.prometheus import fill, serving
 from flowmetrics.configuration import Configuration
+from flowmetrics.errors import OperationError
 from flowmetrics.instants import DAY_US, HOUR_US, instant_text, parse_instant
 from flowmetrics.source import FAR_FUTURE
 
@@ -215,6 +216,43 @@ def test_a_fresh_prometheus_over_a_backfilled_directory_has_baselines_at_once(fo
         assert ask.one('flowmetrics:kpi:band_high{kpi="flow_time"}') > 10800
         assert ask.one('count(flowmetrics_kpi_value{kpi="nps"})') > 1
         assert ask('flowmetrics:kpi:trusted{kpi="nps"}') == {}, "fourteen answers are too few"
+
+
+DEPTHS: Final = """# TYPE depth gauge
+depth{side="left"} 1 1740960300
+depth{side="right"} 2 1740960300
+# EOF
+"""
+
+
+def filled(folder: Path, text: str, expr: str) -> int:
+    """How many blocks are made of an OpenMetrics text and of a rule over it."""
+    for name in ("work", "data"):
+        (folder / name).mkdir(parents=True)
+    (folder / "history.txt").write_text(text)
+    rules = {"groups": [{"name": "backfill", "interval": "5m", "rules": [{"record": "twice", "expr": expr}]}]}
+    span = Span(BEGIN, BEGIN + HOUR_US, 300_000_000)
+    return fill(folder / "history.txt", [json.dumps(rules)], folder / "data", folder / "work", span, lambda parts: None)
+
+
+def test_a_path_may_hold_any_word(tmp_path: Path) -> None:
+    assert filled(tmp_path / "terraform error", DEPTHS, "2 * depth") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expr", "message"),
+    [
+        (DEPTHS, "depth * on () depth", "rule importer error: .*many-to-many matching not allowed"),
+        (DEPTHS.replace(" 1 ", " one "), "2 * depth", 'parsing "one"'),
+    ],
+    ids=["a rule", "a sample"],
+)
+def test_what_the_tools_of_prometheus_refuse_is_told_in_their_words(
+    tmp_path: Path, text: str, expr: str, message: str
+) -> None:
+    with pytest.raises(OperationError, match=f"promtool tsdb create-blocks-from failed: .*{message}"):
+        filled(tmp_path, text, expr)
+    assert not list((tmp_path / "data").iterdir())
 
 
 # --- what goes wrong -----------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from flowmetrics.driver import Driver
 from flowmetrics.engine_metrics import ready_family
 from flowmetrics.errors import Rejection
 from flowmetrics.exposition import END, Chapter, SeriesName
+from flowmetrics.families import Labels
 from flowmetrics.settings import effective, read_settings
 from flowmetrics.source import Timed
 from flowmetrics.sources.cloudevents import CloudEvents
@@ -137,13 +138,14 @@ class Backfill(NamedTuple):
 
     Nothing is written before the first event, nor in a hole, a silence of all senders for longer than `hole_us`: what
     happened then is unknown. Nothing is interpolated. `folder` is for temporary files; the chronicle is one of
-    them.
+    them. `labels` are those that a Prometheus puts on what it scrapes: each series has them behind its own.
     """
 
     configuration: Configuration
     span: Span
     hole_us: int
     folder: Path
+    labels: Labels = ()
 
     @contextmanager
     def chronicle(self) -> Iterator[Chronicle]:
@@ -187,7 +189,7 @@ class Backfill(NamedTuple):
             return self._read(Due(chronicle.events()), stretch, progress)
 
     def _read(self, events: Due, stretch: Span, progress: Callable[[int], None]) -> Shelf:
-        shelf, chapter = Shelf(self.folder / f"{stretch.first}.txt"), Chapter()
+        shelf, chapter = Shelf(self.folder / f"{stretch.first}.txt"), Chapter(self.labels)
         driver, ready = Driver(self.configuration), ready_family(True)
         for at in stretch.instants:
             driver.advance(at)
@@ -202,7 +204,7 @@ class Backfill(NamedTuple):
                 shelf.holes.append(hole)
             if chapter.samples >= CHAPTER_SAMPLES:
                 shelf.put(chapter)
-                chapter = Chapter()
+                chapter = Chapter(self.labels)
             progress(1)
         shelf.put(chapter)
         return shelf
@@ -218,7 +220,7 @@ def _share(done: Synchronized[int]) -> None:
     gc.disable()  # as in a replay
 
 
-def _read_stretch(settings: str, rest: tuple[Span, int, Path], stretch: Span) -> Shelf:
+def _read_stretch(settings: str, rest: tuple[Span, int, Path, Labels], stretch: Span) -> Shelf:
     return Backfill(read_settings(settings, "the configuration"), *rest).read(stretch, _count)
 
 

@@ -152,10 +152,12 @@ def replay(files: Iterable[Path], mapping: Path | None, config: str | None, ats:
 @click.option("--step", metavar="DURATION", help="Between two values; a multiple of the resolution, otherwise 5m.")
 @click.option("--hole", metavar="DURATION", default="5d", show_default=True, help="No event for longer is a hole.")
 @click.option("--retention", metavar="DURATION", default="400d", show_default=True, help="How long it is kept there.")
+@click.option("--label", "labels", metavar="NAME=VALUE", multiple=True, help="One that Prometheus gives the engine.")
 @_told
 def backfill(
     files: tuple[Path, ...], mapping: Path | None, config: str | None, openmetrics: Path | None,
     prometheus: Path | None, start: str | None, end: str | None, step: str | None, hole: str, retention: str,
+    labels: tuple[str, ...],
 ) -> None:  # fmt: skip
     """The KPIs over past time, so that a Prometheus has boards and baselines on the first day.
 
@@ -168,7 +170,7 @@ def backfill(
       flowmetrics backfill --prometheus /var/lib/prometheus/metrics2
       flowmetrics backfill --openmetrics history.txt tickets.csv --map tickets.yaml
     """
-    wanted = commands.Wanted(openmetrics, prometheus, start, end, step, hole, retention, files, mapping)
+    wanted = commands.Wanted(openmetrics, prometheus, start, end, step, hole, retention, labels, files, mapping)
     commands.backfill(wanted, load_configuration(config))
 
 

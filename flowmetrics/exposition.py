@@ -105,7 +105,7 @@ class Chapter:
     """Readings of successive times, turned over: each series with its samples, as OpenMetrics has them.
 
     A long history is written in several chapters; the texts of one series, put together in their order, are what a
-    single chapter would have given.
+    single chapter would have given. Each series has `labels` behind its own.
 
     >>> depth, chapter = Family("depth", "How deep.", "gauge", (Sample((), 3.0),)), Chapter()
     >>> chapter.add(250, [depth])
@@ -114,7 +114,8 @@ class Chapter:
     [('depth ', 'depth 3.0 0.250\\ndepth 3.0 60.000\\n')]
     """
 
-    def __init__(self) -> None:
+    def __init__(self, labels: Labels = ()) -> None:
+        self._labels = labels
         self._heads: dict[str, str] = {}
         self._series: dict[str, dict[Labels, tuple[array[int], array[float]]]] = {}
         self._times: list[str] = []
@@ -142,7 +143,7 @@ class Chapter:
         times = self._times
         for name, by_labels in self._series.items():
             for labels, (numbers, values) in by_labels.items():
-                start = _prefix(name, labels)
+                start = _prefix(name, labels + self._labels)
                 bits = array("q", values.tobytes())  # NaN equals itself, and zero does not equal negative zero
                 words = {key: start + number_text(value) for key, value in dict(zip(bits, values, strict=True)).items()}
                 lines = [words[key] + times[number] for number, key in zip(numbers, bits, strict=True)]

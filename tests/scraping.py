@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -56,18 +56,23 @@ def tool(name: str) -> str:
 
 @contextmanager
 def prometheus(
-    directory: Path, *targets: str, rules: Iterable[Path] = (), interval: str = "1s"
+    directory: Path,
+    *targets: str,
+    rules: Iterable[Path] = (),
+    interval: str = "1s",
+    labels: Mapping[str, str] | None = None,
 ) -> Iterator[Prometheus]:
     """A Prometheus with its data in a directory, which scrapes each HOST:PORT and evaluates files of rules.
 
-    The directory may hold the data of an earlier one.
+    The directory may hold the data of an earlier one. Each target gets `labels`.
     """
     program = tool("prometheus")
     directory.mkdir(exist_ok=True)
+    static = json.dumps([{"targets": targets, "labels": labels or {}}])
     (directory / "prometheus.yml").write_text(
         f"global: {{scrape_interval: {interval}, scrape_timeout: {interval}}}\n"
         f"rule_files: {json.dumps([str(path) for path in rules])}\n"
-        f"scrape_configs: [{{job_name: flowmetrics, static_configs: [{{targets: {json.dumps(targets)}}}]}}]\n"
+        f"scrape_configs: [{{job_name: flowmetrics, static_configs: {static}}}]\n"
     )
     url = f"http://127.0.0.1:{free_port()}"
     log = directory / "log.txt"

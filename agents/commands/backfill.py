@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from agents.prometheus import blocks_command, fill, must_be_installed
 from agents.published import clock_us
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import ConfigurationError, OperationError
+from flowmetrics.families import Labels
 from flowmetrics.instants import (
     DAY_US,
     MINUTE_US,
@@ -30,6 +32,7 @@ from flowmetrics.instants import (
     instant_text,
     parse_instant,
 )
+from flowmetrics.publishing.rules.cells import own_labels
 from flowmetrics.publishing.rules.passes import baseline_us, pass_files
 from flowmetrics.publishing.rules.recording import NEARBY
 from flowmetrics.source import FAR_FUTURE
@@ -37,6 +40,7 @@ from flowmetrics.source import FAR_FUTURE
 STEP_US: Final = 5 * MINUTE_US
 """As long as Prometheus takes a value for current; with a longer step its graphs show dots."""
 HOLES_TOLD_MAX: Final = 10
+_LABEL: Final = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Wanted:
     step: str | None
     hole: str
     retention: str
+    labels: Sequence[str]
     files: Sequence[Path]
     mapping: Path | None
 
@@ -59,6 +64,7 @@ def backfill(wanted: Wanted, configuration: Configuration) -> None:
     if wanted.openmetrics is None and wanted.prometheus is None:
         raise ConfigurationError("say where to: --openmetrics OUT for a file, or --prometheus DIRECTORY for blocks")
     span, hole_us = _span(wanted, configuration), _duration("--hole", wanted.hole)
+    labels = _labels(wanted.labels, configuration)
     if wanted.prometheus is not None:
         must_be_installed()
     gc.disable()  # as in a replay
@@ -66,7 +72,7 @@ def backfill(wanted: Wanted, configuration: Configuration) -> None:
         folder = held.enter_context(_folder(wanted.prometheus))
         path = wanted.openmetrics or folder / "history.txt"
         out = held.enter_context(_fresh(path))
-        task = Backfill(configuration, span, hole_us, folder)
+        task = Backfill(configuration, span, hole_us, folder, labels)
         chronicle = held.enter_context(task.chronicle())
         _tell(chronicle, span.last, wanted, configuration)
         with bar(len(span.instants), "computing") as progress:
@@ -134,6 +140,19 @@ def _duration(option: str, text: str) -> int:
         return duration_us(text)
     except ValueError as error:
         raise ConfigurationError(f"{option} {error}") from None
+
+
+def _labels(given: Sequence[str], configuration: Configuration) -> Labels:
+    """Labels by the words of the command line. Raises ConfigurationError where Prometheus would not put them so."""
+    labels: dict[str, str] = {}
+    for text in given:
+        name, _, value = text.partition("=")
+        if not _LABEL.fullmatch(name) or not value:
+            raise ConfigurationError(f'--label "{text}" is not NAME=VALUE; say it like --label namespace=flowmetrics')
+        if name in {"kpi", "value_stream", *own_labels(configuration), *labels}:
+            raise ConfigurationError(f'--label "{text}": there is a label {name} already; leave it out')
+        labels[name] = value
+    return tuple(labels.items())
 
 
 @contextmanager

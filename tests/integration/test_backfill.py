@@ -15,14 +15,20 @@ from urllib.parse import quote
 
 import pytest
 import urllib3
-from engine import COMMAND, Event, Finished, command, lines
+from engine import COMMAND, EngineProcess, Event, Finished, command, lines, until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from scraping import prometheus
 
 from agents.backfill import Backfill, Span
 from agents.prometheus import fill, serving
+from agents.published import clock_us
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError
 from flowmetrics.instants import DAY_US, HOUR_US, instant_text, parse_instant
+from flowmetrics.publishing.rules.files import groups
+from flowmetrics.publishing.rules.form import yaml_text
+from flowmetrics.publishing.rules.haste import hastened
+from flowmetrics.settings import read_settings
 from flowmetrics.source import FAR_FUTURE
 
 BEGIN: Final = parse_instant("2025-03-03T00:00:00Z")
@@ -37,16 +43,16 @@ def told(kind: str, at: int, **fields: Any) -> Event:
     return {"specversion": "1.0", "id": number, "source": "s", "type": name, "time": instant_text(at), "data": fields}
 
 
-def weeks(count: int) -> Iterator[Event]:
+def weeks(count: int, begin: int = BEGIN) -> Iterator[Event]:
     """Every day eight items are done after three hours each, twelve people come, and two of them answer."""
     for day in range(7 * count):
         for n in range(8):
-            at = BEGIN + day * DAY_US + n * 2 * HOUR_US
+            at = begin + day * DAY_US + n * 2 * HOUR_US
             item = {"item": f"A-{day}-{n}", "value_stream": "shop", "item_type": "Bug"}
             yield told("item", at, **item, state="Doing")
             yield told("item", at + 3 * HOUR_US, **item, state="Done")
         for n in range(12):
-            at = BEGIN + day * DAY_US + n * HOUR_US
+            at = begin + day * DAY_US + n * HOUR_US
             yield told("activity", at, customer=f"c{n}", value_stream="shop", feature="search")
             if n < 2:
                 yield told("response", at, respondent=f"c{day}-{n}", value_stream="shop", survey="nps", score=9 - n)
@@ -218,6 +224,21 @@ def test_a_fresh_prometheus_over_a_backfilled_directory_has_baselines_at_once(fo
         assert ask('flowmetrics:kpi:trusted{kpi="nps"}') == {}, "fourteen answers are too few"
 
 
+def test_what_is_scraped_has_baselines_also_where_prometheus_gives_it_a_label(tmp_path: Path) -> None:
+    settings, now = "kpis: [flow_velocity]\nwindows: [7d]\n", clock_us()
+    directory, rules = tmp_path / "prometheus", tmp_path / "rules.yaml"
+    rules.write_text(yaml_text(hastened([one.plain() for one in groups(read_settings(settings, "it"))], "1s", {})))
+    with EngineProcess(tmp_path / "engine", settings) as engine:
+        engine.ready().post(*weeks(8, now - 56 * DAY_US))
+        span = ("--step", "1h", "--to", instant_text(now - 2 * HOUR_US))
+        engine.run("backfill", "--prometheus", directory / "data", *span, "--label", "namespace=shops").well()
+        target = engine.url.removeprefix("http://")
+        with prometheus(directory, target, rules=[rules], labels={"namespace": "shops"}) as scraper:
+            compared = "flowmetrics:kpi:trusted and flowmetrics:kpi:baseline_weeks == 4"
+            (series,) = until(lambda: scraper.query(compared), "a live value has a baseline of four weeks")
+    assert json.loads(series)["namespace"] == "shops"
+
+
 DEPTHS: Final = """# TYPE depth gauge
 depth{side="left"} 1 1740960300
 depth{side="right"} 2 1740960300
@@ -272,6 +293,11 @@ def test_what_the_tools_of_prometheus_refuse_is_told_in_their_words(
         (["--openmetrics", "o", "--hole", "long"], '--hole "long" is not a duration'),
         (["--openmetrics", "o", "--from", day(4.3), "--to", day(4.4), "--step", "1d"], "no full --step of 1d"),
         (["--openmetrics", "o", "--to", day(5), "--retention", "30d"], "too old for a Prometheus that keeps 30d"),
+        (["--openmetrics", "o", "--label", "cluster"], '--label "cluster" is not NAME=VALUE'),
+        (["--openmetrics", "o", "--label", "cluster="], '--label "cluster=" is not NAME=VALUE'),
+        (["--openmetrics", "o", "--label", "__name__=x"], '--label "__name__=x" is not NAME=VALUE'),
+        (["--openmetrics", "o", "--label", "window=7d"], "there is a label window already"),
+        (["--openmetrics", "o", "--label", "a=1", "--label", "a=2"], "there is a label a already"),
         (["--openmetrics", "events.jsonl", "--to", day(5)], "events.jsonl exists; move it away"),
         (["--openmetrics", "no/such/folder/o", "--to", day(5)], "cannot be written: No such file or directory"),
     ],

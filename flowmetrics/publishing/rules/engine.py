@@ -308,6 +308,8 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
                 "Look at the retention of Prometheus: it must exceed 30 days, and its default is 15 "
                 "(`--storage.tsdb.retention.time=400d`).",
                 "Look at the samples of the former weeks: `flowmetrics_kpi_samples` below the floor gives no baseline.",
+                "Look at the labels of the former weeks: one that Prometheus gives the engine, such as `namespace` by "
+                "its operator, must be there as well (`flowmetrics backfill --label namespace=NAME`).",
             ),
         ),
         _Engine(

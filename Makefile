@@ -86,7 +86,9 @@ format: $(VENV)/test
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/flowmetrics generate docs
+	$(BIN)/flowmetrics generate rules
 	$(BIN)/flowmetrics generate dashboards
+	$(BIN)/flowmetrics generate chart
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 

@@ -43,7 +43,7 @@ SECONDS_MAX: Final = 300
 
 ENGINE: Final = "flowmetrics-engine.yaml"
 _MUTANT: Final = "mutant"
-_NOTHING: Final = "nothing is wrong"
+NOTHING: Final = "nothing is wrong"
 """Each rule is also tried as it is: a test that fails then would notice whatever is wrong."""
 
 Rules = dict[str, dict[str, Any]]
@@ -146,7 +146,7 @@ def mutants(rules: Rules) -> Iterator[Mutant]:
 
 
 def _changes(rule: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield _NOTHING, rule
+    yield NOTHING, rule
     for what, expr in _expressions(rule["expr"]):
         yield what, {**rule, "expr": expr}
     for key in ("for", "keep_firing_for"):
@@ -385,7 +385,7 @@ _WRONG: Final = {"survived", "noticed"}
 
 
 def _verdict(mutant: Mutant, noticed: bool) -> str:
-    if mutant.what == _NOTHING:
+    if mutant.what == NOTHING:
         return "noticed" if noticed else "passed as they are"
     return "killed" if noticed else "equivalent" if excuse(mutant) else "survived"
 

@@ -5,6 +5,7 @@ The real journal and runner, and at the end the real process over very many cust
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -23,6 +24,7 @@ from agents.local import runner as runner_module
 from agents.local.journal import FILE, Journal
 from agents.local.runner import Runner
 from flowmetrics.configuration import Configuration, Survey
+from flowmetrics.errors import OperationError
 from flowmetrics.families import Family
 from flowmetrics.limits import HORIZON_US_MIN
 from flowmetrics.testing import Driver, flat
@@ -230,6 +232,22 @@ def test_what_shaped_the_stored_is_read_from_the_log_also_while_an_epoch_is_buil
         assert not list(runner.audit())
         build(runner)
         assert figures(runner) == in_memory(wider, PEOPLE)
+
+
+def test_what_shaped_the_stored_is_refused_where_the_log_was_cut_and_the_former_configuration_goes_on(
+    tmp_path: Path,
+) -> None:
+    with opened(tmp_path, A) as runner:
+        take(runner, PEOPLE)
+        runner.journal.trim(T0 + DAY + 1, runner.position)
+    sentence = (
+        f"{tmp_path / FILE} was written under a horizon, grain or survey scale that differs, and its log no longer "
+        "begins at the first event; restore that configuration, or import into a new directory"
+    )
+    with pytest.raises(OperationError, match=f"^{re.escape(sentence)}$"), opened(tmp_path, replace(A, horizon_us=DAY)):
+        pass
+    with opened(tmp_path, A) as runner:
+        assert figures(runner) == in_memory(A, PEOPLE)
 
 
 # --- where the former configuration cannot be told ----------------------------------------------------------------

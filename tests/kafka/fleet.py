@@ -20,6 +20,7 @@ class Worker(EngineProcess):
     """`flowmetrics run` on Kafka, with a store of its own."""
 
     broker = ""
+    session_seconds = SESSION_SECONDS
 
     def __init__(self, directory: Path, broker: str, settings: str) -> None:
         self.broker = broker
@@ -27,7 +28,7 @@ class Worker(EngineProcess):
 
     def configure(self, settings: str, listen: str = "127.0.0.1:0") -> None:
         """Write the configuration; it counts from the next start."""
-        kafka = f"kafka: {{session: {SESSION_SECONDS}s, store: {self.directory / 'store'}}}\n"
+        kafka = f"kafka: {{session: {self.session_seconds}s, store: {self.directory / 'store'}}}\n"
         self.config.write_text(f'broker: kafka://{self.broker}\nhttp: {{listen: "{listen}"}}\n{kafka}{settings}')
 
     def series(self, wanted: re.Pattern[str] | None = None) -> dict[str, float]:

@@ -40,7 +40,8 @@ _SERIES: Final = msgspec.msgpack.Decoder(tuple[str, ...]).decode
 def check_page(
     units: Iterable[TallyUnit], known: Sequence[Body], now: int, configuration: Configuration, rng: Random, brute: bool
 ) -> Values:
-    """Hold what all units publish together against both judges; each series must be on one page only."""
+    """Hold what all units publish together against both judges; each series must be on one page only. Brute force knows
+    no choice of KPIs."""
     pages: list[list[Family]] = []
     for unit in units:
         pages.append(unit.state.reading(now).families)
@@ -49,7 +50,7 @@ def check_page(
     shown = [values_of(page) for page in pages]
     if sum(map(len, shown)) != len(set(chain(*shown))):
         raise Wrong("a series is on two pages")
-    return check_figures(chain(*pages), known, now, configuration, rng, brute)
+    return check_figures(chain(*pages), known, now, configuration, rng, brute and configuration.kpis == ("*",))
 
 
 def check_refused(broker: Broker, topics: Topics, refused: Iterable[tuple[str, bytes]]) -> None:

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from aiokafka import TopicPartition
-from plan import differences, read_otherwise
+from plan import differences
 from workload import T0, Body, Workload
 
 from agents.kafka.store import take
@@ -24,7 +24,7 @@ from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.steps.track import key_of
 from workers.broker import TIMEOUT_US, Broker
 from workers.log import Troubles
-from workers.plan import Plan
+from workers.plan import Plan, read_otherwise
 from workers.worker import Machine, Parts, Place, Running, Worker, Yard
 
 SKEW_US: Final = 30 * SECOND_US
@@ -239,6 +239,7 @@ class Life:
         new = self.epochs[0] if self.rng.random() < 0.3 else read_otherwise(self.rng, self.configuration)
         if new != self.configuration:
             self.marks["reconfigured"] += 1
+            self.marks["new KPIs"] += len(new.kpis) < len(self.configuration.kpis)
             self.note(f"reconfigured: {differences(self.configuration, new)}")
             self.epochs.append(new)
             self._learn()

@@ -20,6 +20,8 @@ FAULTS: Final = (
 
 RARE: Final = {"weekends": 0.2}
 """How likely a fault occurs, where it is not the usual 0.7."""
+FEW_KPIS: Final = ("flow_*", "active_users", "nps")
+"""All others are new where the first configuration comes back."""
 ACTIONS_MIN: Final = 20
 ACTIONS_MAX: Final = 160
 
@@ -80,6 +82,12 @@ def draw_plan(rng: Random, without: Collection[str] = ()) -> Plan:
         batch_max=rng.choice((1, 4, 10_000)),
         slice_max=rng.choice((1, 3, 2000)),
     )
+
+
+def read_otherwise(rng: Random, configuration: Configuration) -> Configuration:
+    """As on one machine; other KPIs come with other windows, so that the kept seeds draw the worlds that they drew."""
+    new = local.read_otherwise(rng, configuration)
+    return new if new.windows_us == configuration.windows_us else replace(new, kpis=FEW_KPIS)
 
 
 def _often(on: frozenset[str]) -> dict[str, int]:

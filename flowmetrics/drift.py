@@ -75,19 +75,18 @@ def baseline_of(kpi: Kpi, weekly: Sequence[Then]) -> Baseline | None:
 
     >>> from flowmetrics.kpis.flow import FLOW_KPIS
     >>> baseline_of(FLOW_KPIS[0], [Then(100.0), Then(100.0), Then(100.0), Then(900.0)])
-    Baseline(value=100.0, lower=None, upper=None, spread=5.0, weeks=4)
+    Baseline(value=100.0, lower=None, upper=None, spread=0.0, weeks=4)
     """
     if len(weekly) < WEEKS_MIN or not isinstance(kpi.alert, DriftAlert):
         return None
     middle = median(then.value for then in weekly)
-    deviation = MAD_TO_DEVIATION * median(abs(then.value - middle) for then in weekly)
     lower = [then.lower for then in weekly if then.lower is not None]
     upper = [then.upper for then in weekly if then.upper is not None]
     return Baseline(
         middle,
         median(lower) if lower else None,
         median(upper) if upper else None,
-        max(deviation, _amount(kpi.alert, kpi.alert.spread_min, middle)),
+        MAD_TO_DEVIATION * median(abs(then.value - middle) for then in weekly),
         len(weekly),
     )
 
@@ -115,16 +114,12 @@ def limit_of(kpi: Kpi, point: Point, baseline: Baseline) -> Limit | None:
     counted = alert.noise is Noise.COUNTING
     if noise is None or (counted and not rises and baseline.value < kpi.samples_min):
         return None
-    margin = max(SPREADS * baseline.spread, _amount(alert, alert.minimum, baseline.value), noise)
+    minimum = alert.minimum if alert.points else alert.minimum * baseline.value
+    margin = max(SPREADS * baseline.spread, minimum, noise)
     if counted and rises:
         margin = max(margin, kpi.samples_min - baseline.value)
     sign = 1 if rises else -1
     return Limit(baseline.value + sign * margin, baseline.value + sign * margin / 2, rises)
-
-
-def _amount(alert: DriftAlert, amount: float, middle: float) -> float:
-    """An amount in the unit of the KPI, or a share of its baseline."""
-    return amount if alert.points else amount * middle
 
 
 def _noise(noise: Noise, rises: bool, point: Point, baseline: Baseline) -> float | None:

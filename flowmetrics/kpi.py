@@ -110,12 +110,12 @@ class Noise(enum.Enum):
 class DriftAlert:
     """Tell somebody when the KPI moves in its bad direction, against the same time one to four weeks ago.
 
-    It must move by `minimum`, by three spreads of the former weeks (a spread is `spread_min` or more), and beyond what
-    `noise` explains, with `samples_min` of the KPI under it. `minimum` and `spread_min` are shares of the baseline, or
-    with `points` in the unit of the KPI: only scores may be negative. Of several windows and percentiles the alert
-    reads those nearest to `window` and `percentile`, of labels with a total the total, and of others what `only` says,
-    else each value. It must last for `hold`, a Prometheus duration, and is over once it was calm for `keep`: for a day,
-    or what is beyond its band by day only would be told every day anew.
+    It must move by `minimum`, by three spreads of the former weeks, and beyond what `noise` explains, with
+    `samples_min` of the KPI under it. `minimum` is a share of the baseline, or with `points` in the unit of the KPI:
+    only scores may be negative. Of several windows and percentiles the alert reads those nearest to `window` and
+    `percentile`, of labels with a total the total, and of others what `only` says, else each value. It must last for
+    `hold`, a Prometheus duration, and is over once it was calm for `keep`: for a day, or what is beyond its band by day
+    only would be told every day anew.
     """
 
     next_step: str
@@ -123,7 +123,6 @@ class DriftAlert:
     noise: Noise = Noise.BOUNDS
     severity: Severity = Severity.TICKET
     points: bool = False
-    spread_min: float = 0.05
     window: str = "7d"
     percentile: int = 85
     only: tuple[tuple[str, str], ...] = ()

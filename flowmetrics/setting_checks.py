@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, cast
 from flowmetrics.configuration import DEFAULT_SURVEYS, Configuration, Survey, Threshold
 from flowmetrics.errors import nearest
 from flowmetrics.instants import duration_text
-from flowmetrics.kpi import BurnAlert, DriftAlert, Kpi, NoAlert
+from flowmetrics.kpi import Better, BurnAlert, DriftAlert, Kpi, NoAlert
 from flowmetrics.kpis import catalogue
 from flowmetrics.limits import HORIZON_US_MIN
 from flowmetrics.yaml_text import Spot, Walk, quoted
@@ -143,7 +143,8 @@ def _check_rules(walk: Walk, said: Said) -> None:
         elif isinstance(alert, BurnAlert):
             _check_burning(walk, spot, alert, rule)
         elif "minimum" in rule:
-            _check_unit(walk.spots[f"alerts.rules.{name}.minimum"], alert)
+            better = Better(rule.get("better", kpis[name].better))
+            _check_minimum(walk.spots[f"alerts.rules.{name}.minimum"], alert, better)
 
 
 def _check_burning(walk: Walk, spot: Spot, alert: BurnAlert, rule: Said) -> None:
@@ -161,10 +162,14 @@ def _key_spot(spot: Spot, name: str) -> Spot:
     return next(Spot(key, f"{spot.path}.{name}", spot.walk) for key, _ in spot.node.value if key.value == name)
 
 
-def _check_unit(spot: Spot, alert: DriftAlert) -> None:
+def _check_minimum(spot: Spot, alert: DriftAlert, better: Better) -> None:
+    """It must be in the unit in which it is declared, and not so large that nothing falls by more."""
+    minimum = cast("Threshold", spot.walk.found[spot.path])
     wanted, right = ("points", "points such as 8 points") if alert.points else ("%", "a percentage such as 30%")
-    if cast("Threshold", spot.walk.found[spot.path]).unit != wanted:
+    if minimum.unit != wanted:
         spot.walk.mistake(spot, f"{spot.what} must be {right}, not {quoted(spot.text())}")
+    elif not alert.points and better is Better.HIGHER and minimum.amount >= 100:
+        spot.walk.mistake(spot, f"{spot.what} must be below 100%, not {quoted(spot.text())}; nothing falls by more")
 
 
 def _check_expectations(walk: Walk, said: Said) -> None:

@@ -297,8 +297,8 @@ FLOW_KPIS: Final = (
         reading=_read_age,
         alert=DriftAlert(
             "Look at the oldest items first; age shows trouble before flow time does.",
-            noise=Noise.SPREAD,
-            spread_min=0.15,
+            0.45,
+            Noise.SPREAD,
             hold="1d",
             steps=(
                 "List the items of the oldest age in the tool, and ask of each: do it now, or say no.",

@@ -146,7 +146,6 @@ def _survey_kpi(name: str, survey: Survey) -> Kpi:
             points,
             severity=Severity.PAGE,
             points=True,
-            spread_min=points / 4,
             hold="6h",
             steps=(
                 "Look at the number of answers: a new channel or another time of asking changes who answers.",

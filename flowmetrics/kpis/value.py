@@ -119,7 +119,7 @@ VALUE_KPIS: Final = (
         reading=_read_reached,
         alert=DriftAlert(
             "Look at time_to_value by segment: it shows who stopped reaching it.",
-            0.1,
+            0.15,
             steps=(
                 "Look whether the milestone is still sent: a renamed event looks like nobody reaching value.",
                 "Look which cohort it is: customers count once they have had the time, so the cause lies that long "

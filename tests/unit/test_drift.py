@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS_MIN, Baseline, Finding, Standing, State, Then, baseline_of, finding, limit_of
 from flowmetrics.kpi import Better, DriftAlert, Kpi, Point
-from flowmetrics.kpis import catalogue
+from flowmetrics.kpis import catalogue, selected
+from flowmetrics.settings import read_settings
 
 KPIS = {kpi.name: kpi for kpi in catalogue(Configuration())}
 FLOW_TIME, VELOCITY, NPS = KPIS["flow_time"], KPIS["flow_velocity"], KPIS["nps"]
@@ -108,10 +110,34 @@ def test_a_baseline_takes_three_weeks_and_one_odd_week_does_not_move_it() -> Non
     assert usual.spread < 10
 
 
-def test_weeks_that_were_all_alike_still_leave_room() -> None:
-    alike = baseline_of(FLOW_TIME, [Then(100.0)] * 4)
-    assert alike is not None
-    assert alike.spread == 5.0
+def alike(kpi: Kpi) -> float:
+    """By how much a KPI must move after four weeks that were alike, where chance explains nothing."""
+    assert isinstance(kpi.alert, DriftAlert)
+    middle = 1e9
+    usual = baseline_of(kpi, [Then(middle, middle, middle)] * 4)
+    assert usual is not None
+    limit = limit_of(kpi, at(middle, lower=middle, upper=middle), usual)
+    assert limit is not None
+    return abs(limit.at - middle) / (1 if kpi.alert.points else middle)
+
+
+@pytest.mark.parametrize("kpi", KPIS.values(), ids=lambda kpi: kpi.name)
+def test_after_weeks_that_were_all_alike_it_is_the_minimum_that_decides(kpi: Kpi) -> None:
+    if isinstance(kpi.alert, DriftAlert):
+        assert alike(kpi) == pytest.approx(kpi.alert.minimum, rel=0.001)
+
+
+@pytest.mark.parametrize("said", ["item_age: {minimum: 30%}", "flow_time: {minimum: 10%}", "nps: {minimum: 2 points}"])
+def test_a_minimum_of_an_operator_decides_however_small_it_is(said: str) -> None:
+    name, minimum = said.partition(":")[0], float(re.findall(r"\d+", said)[0])
+    kpis = {kpi.name: kpi for kpi in selected(read_settings(f"alerts: {{rules: {{{said}}}}}", "f.yaml"))}
+    assert alike(kpis[name]) == pytest.approx(minimum / (1 if name == "nps" else 100))
+
+
+def test_what_swings_by_itself_asks_for_more_as_it_was_measured() -> None:
+    """docs/benchmarks.md says how often each alert fired on public logs."""
+    assert alike(KPIS["item_age"]) == pytest.approx(0.45)
+    assert alike(KPIS["value_reached"]) == pytest.approx(0.15)
 
 
 def test_beyond_is_suspect_at_once_and_drifts_after_a_dwell() -> None:

@@ -84,6 +84,14 @@ def mistakes(text: str) -> list[str]:
             '1: alerts.rules.flow_load.minimum must be a percentage such as 30%, not "3 points".',
         ),
         (
+            "alerts: {rules: {active_users: {minimum: 100%}}}",
+            '1: alerts.rules.active_users.minimum must be below 100%, not "100%"; nothing falls by more.',
+        ),
+        (
+            "alerts: {rules: {flow_time: {minimum: 150%, better: higher}}}",
+            '1: alerts.rules.flow_time.minimum must be below 100%, not "150%"; nothing falls by more.',
+        ),
+        (
             "alerts: {rules: {flow_time_met: {owner: me}}}",
             "1: alerts.rules.flow_time_met needs what is expected; add expectations.flow_time.",
         ),

@@ -52,7 +52,7 @@ def recording_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
         "trusted": _trusted(kpis, burning(configuration)),
         "same_time": _same_time(kpis),
         "baseline": _baseline(),
-        "baseline_spread": [_spread(each) for each in kpis],
+        "baseline_spread": [_spread()],
         "margin": _margins(kpis),
         "band": [*map(_band, kpis), *map(_burn, burning(configuration))],
     }
@@ -155,15 +155,14 @@ def _baseline() -> list[Recording]:
     return [*medians, weeks]
 
 
-def _spread(each: Watched) -> Recording:
-    """The median absolute deviation as a standard deviation; of four weeks it is jumpy, so it has a least value."""
-    deviation = (
+def _spread() -> Recording:
+    """The median absolute deviation as a standard deviation; 0 where weeks are alike, and the minimum decides."""
+    return Recording(
+        "flowmetrics:kpi:baseline_spread",
         f"{MAD_TO_DEVIATION} * quantile without (weeks_ago) (0.5, abs(\n"
-        f"  {_of(each, 'same_time')} - ignoring (weeks_ago) group_left () {_of(each, 'baseline')}\n"
-        "))"
+        "  flowmetrics:kpi:same_time - ignoring (weeks_ago) group_left () flowmetrics:kpi:baseline\n"
+        "))",
     )
-    least = _share_of_baseline(each, each.declared.spread_min)
-    return Recording("flowmetrics:kpi:baseline_spread", f"{deviation} > {least}\nor {least}", {"kpi": each.kpi.name})
 
 
 def _of(each: Watched, name: str) -> str:
@@ -171,16 +170,16 @@ def _of(each: Watched, name: str) -> str:
     return f'flowmetrics:kpi:{name}{{kpi="{each.kpi.name}"}}'
 
 
-def _share_of_baseline(each: Watched, amount: float) -> str:
-    """An amount in the unit of the KPI, or a share of its baseline; for each series that has a baseline."""
-    baseline = _of(each, "baseline")
-    return f"0 * {baseline} + {amount:g}" if each.declared.points else f"{amount:g} * {baseline}"
+def _minimum(each: Watched) -> str:
+    """The least change that is told, in the unit of the KPI; for each series that has a baseline."""
+    baseline, minimum = _of(each, "baseline"), each.declared.minimum
+    return f"0 * {baseline} + {minimum:g}" if each.declared.points else f"{minimum:g} * {baseline}"
 
 
 def _margins(kpis: Sequence[Watched]) -> list[Recording]:
     """How far from the baseline a change begins, in the unit of the KPI, by the reason for it."""
     spread = Recording("flowmetrics:kpi:margin", f"{SPREADS} * flowmetrics:kpi:baseline_spread", {"reason": "spread"})
-    minimum = [_margin(each, "minimum", _share_of_baseline(each, each.declared.minimum)) for each in kpis]
+    minimum = [_margin(each, "minimum", _minimum(each)) for each in kpis]
     noise = [
         _margin(each, each.declared.noise.value, by_noise[each.rises](each))
         for each in kpis

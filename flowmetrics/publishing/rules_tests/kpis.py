@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from flowmetrics.configuration import Configuration
-from flowmetrics.drift import MAD_TO_DEVIATION, SPREADS, Then, baseline_of, limit_of
+from flowmetrics.drift import SPREADS, Then, baseline_of, limit_of
 from flowmetrics.instants import duration_text, duration_us
 from flowmetrics.kpi import Point, Unit
 from flowmetrics.publishing.rules.cells import Watched, watched, windows
@@ -32,7 +32,7 @@ CLUSTER: Final = {"cluster": "eu"}
 RESTARTS: Final = "restarts"
 """The worker that is not ready while everything moves."""
 
-ASKED: Final = ("beyond minimum", "beyond spread", "beyond above least spread", "beyond below least spread", "renamed")
+ASKED: Final = ("beyond minimum", "beyond spread", "renamed")
 """The value streams of which every recorded series is compared."""
 
 
@@ -143,10 +143,8 @@ def _streams(each: Watched, configuration: Configuration) -> Iterator[Stream]:
         yield replace(beyond, name="window not covered", begin=earlier(MOVED, "516h"), fires=False)
     if duration_us(_window(each)) >= duration_us("1d"):
         yield replace(beyond, name="hole a window ago", silent=(_hole(each),))
-    yield from _pair(each, "spread", _spreading(base, base * 9 / 64), 0.0, 0.0)
-    least = each.declared.spread_min * (1 if each.declared.points else base)
-    for name, share in (("above least spread", 1.01), ("below least spread", 0.99)):
-        yield _pair(each, name, _spreading(base, share * least / MAD_TO_DEVIATION), 0.0, 0.0)[1]
+    minimum = each.declared.minimum * (1 if each.declared.points else base)
+    yield from _pair(each, "spread", _spreading(base, max(base * 9 / 64, minimum * 3 / 8)), 0.0, 0.0)
     for label, value in _others(each, configuration):
         yield replace(beyond, name="another cell", cells={label: value}, fires=False)
     if each.counted:

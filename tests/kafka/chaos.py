@@ -263,8 +263,8 @@ def run(faults: Mapping[str, int], seed: int, size: int = 3, rate: float = 2000.
                 told = ", ".join(f"{times} {fault}s" for fault, times in faults.items())
                 return (
                     f"{told}, seed {seed}, {seconds:.0f} s: {series} series of {len(flow.told)} events, "
-                    f"{len(flow.told) / flow.seconds:.0f} a second in the {flow.seconds:.0f} s in which they flowed, all "
-                    f"true; {len(flow.refused)} refused, all found; the books agree"
+                    f"{len(flow.told) / flow.seconds:.0f} a second in the {flow.seconds:.0f} s in which they flowed, "
+                    f"all true; {len(flow.refused)} refused, all found; the books agree"
                 )
         finally:
             broker.stop()

@@ -60,7 +60,7 @@ COUNTERS: Final[Mapping[str, EngineMetric]] = {
         ("label_overflow", ("metric",), "Label sets folded into the overflow label or dropped, by measure."),
     )
 }
-"""The counters of both runtimes, by the name under which is counted."""
+"""The counters of both runtimes, by the name under which they are counted."""
 
 EVERYWHERE: Final = (READY, STARTED, BUILD, *COUNTERS.values(), LATEST, LATENESS, WAITING, EPOCH, PROGRESS)
 """What both runtimes show. Its counters are kept over restarts; on Kafka they move with their partitions."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import sys
 
-import numpy as np
-
 DAY = 86_400_000
 FIRST = 1_735_689_600_000
 """2025-01-01T00:00:00Z in milliseconds."""
@@ -23,6 +21,8 @@ CUSTOMERS, PRODUCTS = 200_000, 20
 
 def generate(path: str, events: int = 1_000_000, seed: int = 42) -> None:
     """Write them, one a line."""
+    import numpy as np  # only the environment of this program has it
+
     random = np.random.default_rng(seed)
     items = events // 10
     created = random.uniform(0, 52 * DAY, items)

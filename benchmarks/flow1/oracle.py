@@ -7,7 +7,7 @@ instant with rolling windows and percentiles within 1 % of the nearest rank. Bot
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import ceil
@@ -38,11 +38,16 @@ class Told:
     latest: int = 0
 
 
+def rows_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file, one by one."""
+    with path.open("rb") as file:
+        yield from map(orjson.loads, file)
+
+
 def read(path: Path) -> Told:
     """The rows of a file."""
     told = Told()
-    for line in path.open("rb"):
-        row = orjson.loads(line)
+    for row in rows_of(path):
         at = milliseconds(row["event_time"])
         told.latest = max(told.latest, at)
         if row["kind"] == "activity":

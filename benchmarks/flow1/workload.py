@@ -13,6 +13,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.partitioner import murmur2
 
 from benchmarks.flow1.installed import HERE, Venv
+from benchmarks.flow1.oracle import rows_of
 from benchmarks.native import native
 from flowmetrics.routing import partition_of
 
@@ -37,15 +38,16 @@ def rows(folder: Path, events: int) -> Path:
 
 def as_they_are(path: Path) -> Iterator[Keyed]:
     """The rows under the id of their item or customer, as the peers read them."""
-    for line in path.open("rb"):
-        row = orjson.loads(line)
-        yield (row.get("item_id") or row["user_id"]).encode(), line.rstrip()
+    with path.open("rb") as file:
+        for line in file:
+            row = orjson.loads(line)
+            yield (row.get("item_id") or row["user_id"]).encode(), line.rstrip()
 
 
 def as_native(path: Path) -> Iterator[Keyed]:
     """The rows as CloudEvents under the key of their entity, as the contract says."""
-    for line in path.open("rb"):
-        event = native(orjson.loads(line))
+    for row in rows_of(path):
+        event = native(row)
         told: Any = event["data"]
         key = f"item:{told['item']}" if "item" in told else f"customer:{told['customer']}"
         yield key.encode(), orjson.dumps(event)

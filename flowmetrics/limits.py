@@ -61,7 +61,8 @@ LABEL_CHARACTERS_MAX: Final = 128
 """A label value; longer ones are cut, so that a stack trace sent as a feature name cannot fill the page."""
 
 VALUE_STREAMS_MAX: Final = 1000
-"""Value streams with series of their own; the rest share `other`. Counted in `label_overflow_total`."""
+"""Value streams with series of their own in a partition; the rest share `other` in one, and are dropped in the others.
+Counted in `label_overflow_total`."""
 
 SERIES_MAX: Final = 1_000_000
 """Series a worker numbers. Counted in `label_overflow_total`."""

@@ -10,10 +10,13 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.driver import Histories
 from flowmetrics.engine_metrics import EngineCounters
 from flowmetrics.families import Family, Sample
+from flowmetrics.kpis import selected
 from flowmetrics.partition import Delivery, Partition
+from flowmetrics.routing import partition_of
 from flowmetrics.source import FAR_FUTURE
+from flowmetrics.steps.read import Read
 from flowmetrics.steps.series import SeriesTable
-from flowmetrics.topology import assemble
+from flowmetrics.steps.tally import Tally
 
 
 class Driver(driver.Driver):
@@ -40,8 +43,10 @@ class Partitioned:
         self._mail: dict[tuple[int, int], deque[Delivery | tuple[str, bytes]]] = {
             (one, other): deque() for one in range(partitions) for other in range(partitions)
         }
-        self._table = SeriesTable(())
-        _, self._tally, self._read = assemble(configuration, self._table, 0)
+        self._tables = [SeriesTable(()) for _ in range(partitions)]
+        kpis = selected(configuration)
+        self.tallies = [Tally(configuration, kpis, self._tables[n], 0, self._owner(n)) for n in range(partitions)]
+        self._reads = [Read(configuration, kpis) for _ in range(partitions)]
 
     def deliver(self, lines: Iterable[bytes]) -> None:
         """Take one batch of native events, and read some of the mail that follows from it."""
@@ -56,11 +61,24 @@ class Partitioned:
         for part in range(len(self._parts)):
             self._take(part, [], [])
         self._read_mail(-1)
-        self._tally.advance(self.now)
+        for tally in self.tallies:
+            tally.advance(self.now)
 
     def values(self) -> dict[str, float]:
-        """What is published now, as `metric{labels}` → value."""
-        return flat(self._read.families(self._tally, self.now))
+        """What is published now, as `metric{labels}` → value; no partition publishes what another one does."""
+        values: dict[str, float] = {}
+        for read, tally in zip(self._reads, self.tallies, strict=True):
+            page = flat(read.families(tally, self.now))
+            assert not page.keys() & values.keys(), f"in two partitions: {sorted(page.keys() & values.keys())}"
+            values |= page
+        return values
+
+    def home(self, key: str) -> int:
+        """The partition of a key."""
+        return partition_of(key.encode(), len(self._parts))
+
+    def _owner(self, number: int) -> Callable[[str], bool]:
+        return lambda stream: self.home(stream) == number
 
     def _read_mail(self, times: int) -> None:
         while times and (waiting := [road for road, mail in self._mail.items() if mail]):
@@ -77,7 +95,9 @@ class Partitioned:
             self._mail[number, to].append((key, body))
         for to, _, delivery in opened.misplaced:
             self._mail[number, to].append(delivery)
-        self._tally.apply({self._table.number(series): cells for series, cells in taken.changes.items()})
+        for series, cells in taken.changes.items():
+            to = self.home(series[1])
+            self.tallies[to].apply({self._tables[to].number(series): cells})
 
 
 def flat(families: Iterable[Family]) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 Changes carry true labels. A value stream and measure with more label sets than the budget folds the rest into the
 overflow label; measures of distinct people drop them instead, because a person in two folded sets would count twice.
+Value streams beyond theirs are folded where the overflow is owned, and dropped in other partitions, or each would show
+an overflow of its own.
 Admission is stored and never freed, so that what was added under one label is taken back under the same.
 """
 
@@ -27,7 +29,7 @@ DROPPED: Final = -1
 class Tally:
     """The panes of every series; `pane` is where windows end and never goes back.
 
-    `owns` says of a declared value stream whether it is shown here, or in another partition.
+    `owns` says of a value stream that is declared, or the overflow, whether it is shown here, or in another partition.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Tally:
         owns: Callable[[str], bool] = lambda stream: True,
     ) -> None:
         self._configuration = configuration
+        self._owns = owns
         self._declared = [stream for stream in configuration.declared_streams if owns(stream)]
         self._table = table
         self._distinct = {m.name for kpi in kpis for m in kpi.measures if m.distinct}
@@ -138,6 +141,8 @@ class Tally:
         overflow = self._configuration.labels_overflow
         if stream not in self.streams and len(self.streams) >= VALUE_STREAMS_MAX:
             self.counted["label_overflow", "value_stream"] += 1
+            if not self._owns(overflow):  # it is shown once, on the page of whoever owns it
+                return self._show(number, DROPPED)
             stream = overflow
         budget = self._configuration.labels_max
         if len(self.streams.get(stream, {}).get(measure, ())) >= budget:
@@ -146,6 +151,9 @@ class Tally:
         shown = self._table.number((measure, stream, *labels))
         if shown != number and measure in self._distinct:
             shown = DROPPED
+        return self._show(number, shown)
+
+    def _show(self, number: int, shown: int) -> int:
         if shown != DROPPED:
             self._series(shown)
         self.admitted[number] = shown

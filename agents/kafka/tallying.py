@@ -149,9 +149,6 @@ class Tallying:
                     self._open(await epochs.get(epoch))
                 if epoch in self._panes:  # a former one is told until every partition of tally shows the next
                     self._panes[epoch].tally.apply({number(series): cells for series, cells in told})
-            shown = self._panes[position.epoch].tally
-            self.counters.update(shown.counted)
-            shown.counted.clear()
             await asyncio.sleep(0)
         if records:
             position.changes = records[-1].offset + 1
@@ -175,6 +172,8 @@ class Tallying:
             if epoch >= self.position.epoch:
                 panes.tally.advance(self.now)
                 rows += panes.rows()
+                self.counters.update(panes.tally.counted)  # with the admissions that it is of
+                panes.tally.counted.clear()
         rows += [(SERIES + _NUMBER.pack(n), _encode(series)) for n, series in self._table.taken()]
         self.position.now = self.now
         self.position.counters = self.counters.stored()

@@ -46,6 +46,8 @@ _DIGITS_MAX: Final = 18
 
 SLICE: Final = 1000
 """Events that are taken, and histories that are written, without a pause."""
+FORGOTTEN_MAX: Final = 20_000
+"""Rows that are dropped in one transaction, about: it must be over long before Kafka ends it."""
 
 T = TypeVar("T")
 
@@ -338,14 +340,22 @@ class Tracking:
         configuration = self._partition.configuration
         silent_us = 2 * configuration.horizon_us + CUSTOMER_AHEAD_US + LATENESS_DAYS * DAY_US
         gone: Rows = []
-        for index, (key, value) in enumerate(self._store.beginning(HISTORY)):
-            if _NUMBER.unpack_from(value)[0] < self.now - silent_us:
-                gone.append((HISTORY + key, None))
-                if self._sent.pop(key.decode(), None):
-                    gone.append((LETTER + key, None))
-            if index % SLICE == 0:
-                await asyncio.sleep(0)
+        cursor = b""
+        while keys := self._store.after(HISTORY, cursor, SLICE):
+            for key, value in zip(keys, self._store.get([HISTORY + key for key in keys]), strict=True):
+                if value and _NUMBER.unpack_from(value)[0] < self.now - silent_us:
+                    gone.append((HISTORY + key, None))
+                    if self._sent.pop(key.decode(), None):
+                        gone.append((LETTER + key, None))
+            cursor = keys[-1]
+            if len(gone) >= FORGOTTEN_MAX:
+                await self._drop(gone)
+                gone = []
+            await asyncio.sleep(0)
         self.position.forgot = today
+        await self._drop(gone)
+
+    async def _drop(self, gone: Rows) -> None:
         await self._commit(gone, [])
         if gone:
             self.histories.forget()

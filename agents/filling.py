@@ -56,7 +56,7 @@ def log_end(directory: Path) -> int:
 
 
 async def run(configuration: Configuration) -> bool:
-    """Run the process to its end, which it shares with whoever waits for it; whether it ended well."""
+    """Run the process to its end; it ends with whoever waits for it. Whether it ended well."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "agents.filling", stdin=asyncio.subprocess.PIPE
     )

@@ -128,7 +128,8 @@ class EngineView:
         """The cumulative flow of the value stream of a row over its window, in lines."""
         window = row.labels.get("window", "30d")
         told = self._ask("api/work", {"value_stream": row.value_stream, "window": window})
-        return cumulative_flow(told["counts"], window)
+        cut = [] if told["complete"] else ["Some histories were not reached."]
+        return cumulative_flow(told["counts"], window) + cut
 
     def explanation(self, kind: str, name: str) -> list[str]:
         """Why an entity is read as it is, in lines."""

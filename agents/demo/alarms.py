@@ -40,9 +40,7 @@ SCRAPE: Final = "2s"
 EVALUATE: Final = "5s"
 POLL_SECONDS: Final = 0.2
 END_SECONDS: Final = 5.0
-MISSING: Final = (
-    "No alert is sent, because Prometheus and Alertmanager are not both on the PATH; the page shows the same states."
-)
+MISSING: Final = "No alert is sent, because the PATH does not lead to {}; the page shows the same states."
 
 
 def impatient(configuration: Configuration) -> Configuration:
@@ -55,8 +53,8 @@ def sound(
     configuration: Configuration, address: str, folder: Path, over: threading.Event, say: Callable[[str], None]
 ) -> None:
     """Tell of each alert until it is over; or why there is none. `folder` is removed by somebody else."""
-    if installed() is None or shutil.which("promtool") is None:
-        say(MISSING)
+    if missing := _missing():
+        say(MISSING.format(missing))
         return
     some = replace(configuration, kpis=KPIS, windows_us=(DAY_US, 7 * DAY_US), percentiles=(85,))
     receiver = Receiver(lambda notification: say(_sentence(notification)))
@@ -72,6 +70,13 @@ def sound(
         say(f"no alert is sent: {error}; the page shows the same states")
     finally:
         receiver.close()
+
+
+def _missing() -> str | None:
+    """What is not on the PATH of the programs that are needed."""
+    if installed() is None:
+        return "both Prometheus and Alertmanager"
+    return None if shutil.which("promtool") else "promtool"
 
 
 def _backfilled(configuration: Configuration, folder: Path, over: threading.Event) -> bool:

@@ -1,4 +1,4 @@
-"""The demo for a newcomer who has Prometheus and Alertmanager: its slump is paged, and nothing is left behind."""
+"""The demo, with Prometheus and Alertmanager and without: it shows its slump, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import orjson
 import pytest
 import urllib3
 from engine import until
+
+from agents.demo.alarms import MISSING, sound
+from agents.watching import installed
+from flowmetrics.configuration import Configuration
 
 pytestmark = pytest.mark.long
 
@@ -28,19 +33,25 @@ PAGED = re.compile(
     r"  next step  Look .*\n  runbook    \S+/NpsScoreDrop\.md$",
     re.M,
 )
-PATIENCE_SECONDS = 240.0
+SILENT = re.compile(re.escape(MISSING.format("both Prometheus and Alertmanager")))
+PATIENCE_SECONDS = 480.0
 END_SECONDS = 30.0
 
 
-def test_the_slump_of_the_demo_is_paged_in_the_terminal_and_drifts_on_the_page(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "heard"), [(os.environ["PATH"], PAGED), ("/nowhere", SILENT)], ids=["all installed", "nothing installed"]
+)
+def test_the_slump_of_the_demo_is_paged_where_it_can_be_and_drifts_on_the_page_anyway(
+    tmp_path: Path, path: str, heard: re.Pattern[str]
+) -> None:
     told = tmp_path / "told.txt"
     with told.open("wb") as out:
         demo = subprocess.Popen(
             [sys.executable, "-c", SOON, "demo", "--listen", "127.0.0.1:0"], cwd=tmp_path,
-            env={**os.environ, "TMPDIR": str(tmp_path)}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+            env={**os.environ, "TMPDIR": str(tmp_path), "PATH": path}, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
         )  # fmt: skip
     try:
-        until(lambda: demo.poll() is not None or PAGED.search(told.read_text()), "NPS is paged", PATIENCE_SECONDS)
+        until(lambda: demo.poll() is not None or heard.search(told.read_text()), "it is heard", PATIENCE_SECONDS)
         assert demo.poll() is None, told.read_text()
         page = re.search(r"live page   (http://\S+)/", told.read_text())
         assert page
@@ -60,5 +71,13 @@ def state_of_nps(address: str) -> str:
     """The state of the series that the alert reads, on the page of the demo."""
     series = orjson.loads(urllib3.request("GET", f"{address}/api/now", timeout=20).data)["series"]
     watched = {"value_stream": "checkout", "touchpoint": "all", "segment": "all", "window": "7d"}
-    (state,) = (one["state"] for one in series if (one["kpi"], one["labels"]) == ("nps", watched))
-    return str(state)
+    return next((str(one["state"]) for one in series if (one["kpi"], one["labels"]) == ("nps", watched)), "absent")
+
+
+def test_the_program_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for program in installed() or ():
+        (tmp_path / Path(program).name).symlink_to(program)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    said: list[str] = []
+    sound(Configuration(), "", tmp_path, threading.Event(), said.append)
+    assert said == [MISSING.format("promtool")]

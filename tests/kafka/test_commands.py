@@ -538,7 +538,7 @@ def test_topics_that_are_not_there_are_not_made_by_commands_that_read(make: Make
     worker.run("import", file(worker, done("A-1"))).well()
     worker.config.write_text(worker.config.read_text().replace(f"partitions: {PARTITIONS}", "partitions: 2"))
     for words in (["audit"], ["rejected"], ["import", worker.directory / "events.jsonl"]):
-        worker.run(*words).failed(1, "has 3 partitions and topics.partitions says 2; say topics: {partitions: 3}")
+        worker.run(*words).failed(1, "have 3 partitions and topics.partitions says 2; say topics: {partitions: 3}")
 
 
 def test_commands_say_what_to_install_where_kafka_is_not(make: Make) -> None:

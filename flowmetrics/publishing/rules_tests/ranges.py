@@ -32,7 +32,7 @@ def range_case(configuration: Configuration) -> Case:
         if age == 0:
             told[series("flowmetrics:kpi:known", labels)] = 2
         for window, more in _windows(configuration).items():
-            if any(near <= age <= near + duration_us(NEARBY) for near in _seen_from(window)):
+            if any(near <= age < near + duration_us(NEARBY) for near in _seen_from(window)):
                 told[series("flowmetrics:kpi:covered", {**labels, **more})] = 1
     for line, values in _weeks(configuration, now):
         lines.append(line)
@@ -59,12 +59,15 @@ def _seen_from(window: str) -> tuple[int, int]:
 
 
 def _ages(configuration: Configuration) -> set[int]:
-    """Now, and for each window: late in the hour, before it and after it, by as little as is evaluated."""
+    """Now, and for each window: late in the hour, before it and after it, by as little as is evaluated.
+
+    None lies at the very end of the hour: Prometheus 2 sees that one, and Prometheus 3 does not.
+    """
     ages = {0}
     for window in _windows(configuration):
         for near in _seen_from(window):
             far = near + duration_us(NEARBY)
-            ages |= {(near - 1) // _STEP_US * _STEP_US, far // _STEP_US * _STEP_US, (far // _STEP_US + 1) * _STEP_US}
+            ages |= {last // _STEP_US * _STEP_US for last in (near - 1, far - 1, far + _STEP_US)}
     return ages
 
 

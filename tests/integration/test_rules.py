@@ -7,6 +7,7 @@ import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -133,6 +134,48 @@ def test_what_an_alert_says_can_be_filled_in(tmp_path: Path) -> None:
     assert all(name in told for name in names)
     assert "error" not in told.lower(), told
     assert "<no value>" not in told, told
+
+
+def test_a_source_that_sends_by_day_and_falls_silent_is_told_through_the_night_until_it_sends(tmp_path: Path) -> None:
+    """For three weeks it sends for ten hours a day, then for two hours; its next event comes on the next day."""
+    tool("promtool")
+    path = written(tmp_path, "") / TESTS / "flowmetrics-engine-sources.yaml"
+    rules = path.parents[1] / "rules" / "flowmetrics-engine.yaml"
+    kept = [only(group, "flowmetrics:source:accepted", "FlowmetricsSourceStale") for group in loaded(rules)["groups"]]
+    rules.write_text(yaml.safe_dump({"groups": kept}))
+    days = " ".join(f"{300 * day}+2x149 {300 * day + 300}+0x209" for day in range(21))
+    sent = f"{days} 6300+2x29 6360+0x389 6361+2x9"  # one sample in four minutes
+    case = {
+        "interval": "4m",
+        "input_series": [{"series": 'flowmetrics_events_accepted_total{source="tracker"}', "values": sent}],
+        "promql_expr_test": [
+            {
+                "expr": 'count_over_time(ALERTS{alertname="FlowmetricsSourceStale",alertstate="firing"}[2d])',
+                "eval_time": moment,
+                "exp_samples": [{"labels": labels, "value": count}] if count else [],
+            }
+            for moment, count in (("507h12m", 0), ("507h16m", 1), ("532h12m", 375), ("532h36m", 375))
+            for labels in (FIRING,)
+        ],
+    }
+    path.write_text(yaml.safe_dump({**loaded(path), "evaluation_interval": "4m", "tests": [case]}))
+    assert judged("test", "rules", path) == ""
+
+
+FIRING = (
+    '{alert_class="engine",alertname="FlowmetricsSourceStale",alertstate="firing",'
+    'owner="flowmetrics",severity="page",source="tracker"}'
+)
+
+
+def loaded(path: Path) -> Any:
+    """What is in a file of YAML."""
+    return yaml.load(path.read_text(), yaml.CSafeLoader)
+
+
+def only(group: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A group with the rules whose names begin so."""
+    return {**group, "rules": [r for r in group["rules"] if (r.get("alert") or r["record"]).startswith(names)]}
 
 
 # Twelve of some thousand, always the same ones; `make mutate` tries them all.

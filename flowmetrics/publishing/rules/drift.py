@@ -9,7 +9,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.drift import SPREADS
 from flowmetrics.kpi import Kpi, Severity, Unit
 from flowmetrics.publishing.rules.cells import Burning, Watched, burning, minimum_text, watched
-from flowmetrics.publishing.rules.form import Alert, RuleGroup, links
+from flowmetrics.publishing.rules.form import Alert, RuleGroup, links, still_firing
 from flowmetrics.publishing.rules.recording import BRIDGED
 
 FAST_BURN: Final = 2
@@ -35,16 +35,12 @@ def _drift(each: Watched, configuration: Configuration) -> Alert:
     name = each.kpi.name
     way = "higher" if each.rises else "lower"
     minimum = minimum_text(each.kpi, each.declared)
-    labels = _labels(each.declared.severity, each.owner)
-    added = ", ".join(sorted(("alertname", "alertstate", *labels)))
     return Alert(
         each.name,
-        f"{beyond(each)}\n"
-        f"or {lingering(each)}\n"
-        f'and ignoring ({added}) ALERTS{{alertname="{each.name}",alertstate="firing"}}',
+        f"{beyond(each)}\nor {lingering(each)}\n{still_firing(each.name)}",
         each.declared.hold,
         each.declared.keep,
-        labels,
+        _labels(each.declared.severity, each.owner),
         {
             "summary": f"{name} of {_stream(each.kpi, each.cells)} is {_shown('$value', each.kpi)}, {way} than in "
             "former weeks",

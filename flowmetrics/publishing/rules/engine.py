@@ -14,7 +14,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS_MIN
 from flowmetrics.kpi import Severity
 from flowmetrics.publishing.rules.cells import own_labels
-from flowmetrics.publishing.rules.form import Alert, Recording, RuleGroup, links
+from flowmetrics.publishing.rules.form import Alert, Recording, RuleGroup, links, still_firing
 from flowmetrics.publishing.rules.recording import BRIDGED, WITHOUT_WORKER, WORKER
 
 REJECTS_BUDGET: Final = 0.001
@@ -151,7 +151,7 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             "FlowmetricsSourceStale",
             Severity.PAGE,
             "15m",
-            "\nor ".join(_silent(window) for window in ("1h", "1d")),
+            "\nor ".join([*(_silent(window) for window in ("1h", "1d")), _still_silent()]),
             "No event of {{ $labels.source }} arrives any more",
             f"a source sent nothing for an hour, or a day, in which it sent {EXPECTED_MIN} events or more in each of "
             f"the last {WEEKS_MIN} weeks",
@@ -160,7 +160,8 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
                 "Ask Prometheus when its latest event happened; an engine that began anew does not know: "
                 "`last_over_time(flowmetrics_last_event_timestamp_seconds[3d])`.",
                 "Look at the sender's credentials: a token that ran out gives 401, which its log shows.",
-                "Where the source is gone for good, silence the alert; three weeks later it is forgotten.",
+                f"Where the source is gone for good, silence the alert; {WEEKS_MIN} weeks after its last event it is "
+                "forgotten. Until then it goes on till an event comes, also through nights and weekends.",
                 "KPIs of what this source tells stand still meanwhile; say so to those who read them.",
             ),
         ),
@@ -333,3 +334,13 @@ def _silent(window: str) -> str:
         for week in range(1, WEEKS_MIN + 1)
     ]
     return "\n".join([f"{growth} == 0", *former])
+
+
+def _still_silent() -> str:
+    """Still nothing, whatever is usual at this hour; until its last event was so long ago that it is forgotten."""
+    accepted = "flowmetrics:source:accepted"
+    return (
+        f"{accepted}_growth1h == 0\n"
+        f"unless {accepted} == {accepted} offset {WEEKS_MIN * 7}d\n"
+        f"{still_firing('FlowmetricsSourceStale')}"
+    )

@@ -18,7 +18,8 @@ from flowmetrics.publishing.rules_tests.engine import engine_cases
 from flowmetrics.publishing.rules_tests.form import test_file
 from flowmetrics.publishing.rules_tests.kpis import kpi_case
 from flowmetrics.publishing.rules_tests.ranges import range_case
-from flowmetrics.publishing.rules_tests.weeks import source_case, week_case
+from flowmetrics.publishing.rules_tests.sources import source_case
+from flowmetrics.publishing.rules_tests.weeks import week_case
 
 TESTS: Final = "deploy/prometheus/tests"
 RULES: Final = "deploy/prometheus/rules"

@@ -92,6 +92,12 @@ def rule_file(groups: Iterable[RuleGroup]) -> str:
     return yaml_text({"groups": [group.plain() for group in groups]})
 
 
+def still_firing(alert: str) -> str:
+    """The clause that holds for what an alert fires for already: there it has labels that its rule adds."""
+    added = "alert_class, alertname, alertstate, owner, severity"
+    return f'and ignoring ({added}) ALERTS{{alertname="{alert}",alertstate="firing"}}'
+
+
 def links(alert: str, board: str, configuration: Configuration) -> dict[str, str]:
     """The annotations that lead from an alert to its runbook and to a board."""
     return {

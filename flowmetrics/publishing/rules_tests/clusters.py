@@ -101,6 +101,12 @@ def recorded(name: str, /, *stretches: Stretch, **labels: str) -> Line:
     return Line(f"flowmetrics:{name}", labels, stretches)
 
 
+def said_to_fire(rule: Alert, begin: str, end: str, /, state: str = "firing", **labels: str) -> Line:
+    """What Prometheus says of an alert that fires; of another class, so that no test takes it for the rule's own."""
+    said = {"alertname": rule.alert, "alertstate": state, **rule.labels, "alert_class": "another"}
+    return Line("ALERTS", {**said, **labels}, [Stretch(begin, 1.0), Stretch(end, None)])
+
+
 def during(value: float, usual: float = 0.0, step: float = 0.0, timeline: Timeline = MINUTES) -> list[Stretch]:
     """A value that is another than usual between begin and end."""
     return [Stretch("0s", usual), Stretch(timeline.begun, value, step), Stretch(timeline.back, usual)]

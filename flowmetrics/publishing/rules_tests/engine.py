@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Final
 
 from flowmetrics.configuration import Configuration
@@ -21,10 +20,20 @@ from flowmetrics.publishing.rules_tests.clusters import (
     raw,
     recorded,
     rules_of,
+    said_to_fire,
 )
+from flowmetrics.publishing.rules_tests.disturbances import DISTURBANCES, disturbed
 from flowmetrics.publishing.rules_tests.form import Case, Firing, Line, Stretch, earlier, later
 
 _LEAST: Final = 1.0000001
+_SILENT: Final = raw(
+    "events_accepted_total",
+    Stretch("0s", 0.0, 1.0),
+    Stretch("24h", 360.0),
+    Stretch(MINUTES.back, 361.0),
+    source="any",
+)
+"""What a source sent that has been silent for an hour when everything begins."""
 _BUSY_LAG: Final = 240.0
 """What may wait where 600 events arrive with each evaluation: those of a minute, read from the latest eight."""
 
@@ -32,7 +41,8 @@ _BUSY_LAG: Final = 240.0
 def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
     """What happens within minutes: around every limit, when disturbed, and with no engine at all."""
     rules = rules_of(configuration)
-    tried = [*_lag(rules), *_rejects(rules), *_others(rules), *_absent(rules), *_restarting(rules), *_disturbed(rules)]
+    several = (_lag, _rejects, _others, _absent, _restarting, _still_silent, _disturbed)
+    tried = [each for tries in several for each in tries(rules)]
     watchdog = Firing(rules["FlowmetricsWatchdog"][0], {})
     nobody = Firing(rules["FlowmetricsAbsent"][0], {})
     return (
@@ -173,43 +183,66 @@ def _begins() -> list[Line]:
     return [*ALIVE, raw("engine_start_time_seconds", *told)]
 
 
+def _still_silent(rules: Rules) -> Iterator[Tried]:
+    """Silent for an hour, and nothing is known of former weeks; what is said to fire is something else."""
+    stale, late = rules["FlowmetricsSourceStale"][0], rules["FlowmetricsLateEvents"][0]
+    span = (MINUTES.begun, MINUTES.back)
+    for what, said in (
+        ("it waits to fire", said_to_fire(stale, *span, "pending", source="any")),
+        ("another alert fires", said_to_fire(late, *span, source="any")),
+        ("it fires for another source", said_to_fire(stale, *span, source="another")),
+    ):
+        yield Tried(f"silent, and {what}", [*ALIVE, _SILENT, said], None)
+
+
 def _disturbed(rules: Rules) -> Iterator[Tried]:
     """What fires, through what must change nothing, from what workers show: while it waits, and while it fires."""
     begun, back, every = MINUTES.begun, MINUTES.back, MINUTES.every
     page, ticket = rules["FlowmetricsRejectsBurning"]
     arriving = raw("events_accepted_total", Stretch("0s", 0.0, 1000.0), source="any")
-    for name, lines, fires in (
+    stale = rules["FlowmetricsSourceStale"][0]
+    for name, labels, lines, fires in (
+        (
+            "silent",
+            {"source": "any"},
+            [*ALIVE, _SILENT, said_to_fire(stale, begun, later(begun, "16m"), source="any")],
+            [(stale, begun, back)],
+        ),
         (
             "lag",
+            {},
             [*ALIVE, raw("consumer_lag_events", *during(LAG_EVENTS_MIN + 1.0))],
             [(rules["FlowmetricsLagNotDraining"][0], later(begun, "12m"), back)],
         ),
         (
             "refused",
+            {},
             [*ALIVE, arriving, _counted_until("events_rejected_total", 2000.0, earlier(back, "32m"), reason="any")],
             [(page, begun, back), (ticket, begun, later(back, "88m"))],
         ),
         (
             "overflow",
+            {},
             [*ALIVE, _counted_until("label_overflow_total", 1.0, earlier(back, "60m"), metric="any")],
             [(rules["FlowmetricsSeriesBudget"][0], begun, back)],
         ),
         (
             "not ready",
+            {},
             [*ALIVE, raw("engine_ready", *during(0.0, usual=1.0), worker="b")],
             [(rules["FlowmetricsNotReady"][0], begun, back)],
         ),
-        ("begins", _begins(), [(rules["FlowmetricsRestarting"][0], later(begun, "16m"), back)]),
+        ("begins", {}, _begins(), [(rules["FlowmetricsRestarting"][0], later(begun, "16m"), back)]),
     ):
         moments = [later(fires[0][1], every), later(begun, "80m")]
-        for what, through in _DISTURBANCES.items():
+        for what in DISTURBANCES:
             if (name, what) == ("begins", "renamed"):
                 continue  # a worker is known by its name
-            disturbed = lines
-            for moment in moments:
-                disturbed = [each for line in disturbed for each in through(line, moment)]
+            told = disturbed(lines, what, moments)
             for number, (rule, since, until) in enumerate(fires):
-                yield Tried(f"{name}, {what}", disturbed if number == 0 else [], rule, since, until=until)
+                tried = Tried(f"{name}, {what}", told if number == 0 else [], rule, since, until=until)
+                tried.labels |= labels
+                yield tried
 
 
 def _counted_until(metric: str, step: float, last: str, /, **labels: str) -> Line:
@@ -217,53 +250,3 @@ def _counted_until(metric: str, step: float, last: str, /, **labels: str) -> Lin
     grown = step * ((duration_us(last) - duration_us(MINUTES.begun)) // duration_us(MINUTES.every) + 1)
     told = [Stretch("0s", 0.0), Stretch(MINUTES.begun, step, step), Stretch(later(last, MINUTES.every), grown)]
     return raw(metric, *told, **labels)
-
-
-def _gap(line: Line, moment: str) -> list[Line]:
-    """Two scrapes fail. The value before is still seen at the first."""
-    end = later(moment, MINUTES.every, MINUTES.every)
-    return [replace(line, stretches=[*_before(line, moment), Stretch(moment, None), *_from(line, end)])]
-
-
-def _restart(line: Line, moment: str) -> list[Line]:
-    """Two scrapes fail, and at the third the engine is not ready."""
-    [holed] = _gap(line, moment)
-    ready = later(moment, *[MINUTES.every] * 3)
-    if line.metric == "flowmetrics_engine_ready":
-        back = Stretch(earlier(ready, MINUTES.every), 0.0)
-        return [replace(line, stretches=[*_before(holed, back.begin), back, *_from(line, ready)])]
-    return [holed]
-
-
-def _renamed(line: Line, moment: str) -> list[Line]:
-    """Another worker shows the same, a scrape later: until then the former one is seen."""
-    labels = {name: f"{value}2" if name in WORKER else value for name, value in line.labels.items()}
-    after = _from(line, later(moment, MINUTES.every))
-    if all(each.value is None for each in after):
-        return [line]  # it was renamed before
-    return [
-        replace(line, stretches=[*_before(line, moment), Stretch(moment, None)]),
-        Line(line.metric, labels, after),
-    ]
-
-
-def _before(line: Line, moment: str) -> list[Stretch]:
-    return [each for each in line.stretches if duration_us(each.begin) < duration_us(moment)]
-
-
-def _from(line: Line, moment: str) -> list[Stretch]:
-    """What a line goes on with."""
-    us = duration_us(moment)
-    begun = [each for each in line.stretches if duration_us(each.begin) <= us]
-    first, value = Stretch(moment, None), begun[-1].value if begun else None
-    if value is not None:
-        steps = (us - duration_us(begun[-1].begin)) // duration_us(MINUTES.every)
-        first = Stretch(moment, value + steps * begun[-1].step, begun[-1].step)
-    return [first, *(each for each in line.stretches if duration_us(each.begin) > us)]
-
-
-_DISTURBANCES: Final[Mapping[str, Callable[[Line, str], list[Line]]]] = {
-    "scrapes fail": _gap,
-    "restarted": _restart,
-    "renamed": _renamed,
-}

@@ -269,13 +269,13 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             "FlowmetricsWorkerDown",
             Severity.TICKET,
             "15m",
-            "up == 0\nand on (instance, job) present_over_time(flowmetrics_build_info[1d])",
+            "up == 0\nand on (instance, job) present_over_time(flowmetrics_build_info[7d])",
             "The worker {{ $labels.instance }} cannot be scraped",
-            "a target that showed a worker within the last day cannot be scraped, while others may have taken over",
+            "a target that showed a worker within the last week cannot be scraped, while others may have taken over",
             "Look whether its process runs; on Kafka the other workers count meanwhile what it counted, more slowly.",
             (
                 "Where the process runs, ask it from the machine of Prometheus: `curl -s http://HOST:8080/healthz`.",
-                "Where it is gone for good, take it out of the targets of Prometheus.",
+                "Where it is gone for good, take it out of the targets of Prometheus; after a week it is forgotten.",
             ),
         ),
         _Engine(

@@ -153,23 +153,13 @@ def _absent(rules: Rules) -> Iterator[Tried]:
 
 
 def _restarting(rules: Rules) -> Iterator[Tried]:
-    """A worker that begins again and again, and one that cannot be scraped."""
+    """A worker that begins again and again, and targets that are no workers and cannot be scraped."""
     begun, often = MINUTES.begun, float(RESTARTS_MIN)
-    rule, down = rules["FlowmetricsRestarting"][0], rules["FlowmetricsWorkerDown"][0]
+    rule = rules["FlowmetricsRestarting"][0]
     yield Tried("begins again and again", _begins(), rule, later(begun, "16m"))
     seldom = [Stretch("0s", 100.0), Stretch(begun, 100.0, 1.0), Stretch(later(begun, "16m"), 100.0 + often - 1)]
     workers = [raw("engine_start_time_seconds", *seldom, worker=name) for name in "ab"]
     yield Tried("two workers that begin again", workers, None)
-    for cluster, seen_until, fires in (("seen today", "5h", True), ("seen a day ago", "40m", False)):
-        worker = cluster.replace(" ", "-")
-        lines = [
-            *ALIVE,
-            raw("build_info", Stretch("0s", 1.0), Stretch(seen_until, None), worker=worker, version="1"),
-            Line("up", dict.fromkeys(WORKER, worker), during(0.0, usual=1.0)),
-        ]
-        tried = Tried(f"down, {cluster}", lines, down if fires else None)
-        tried.labels |= dict.fromkeys(WORKER, worker)
-        yield tried
     stranger, gone = dict.fromkeys(WORKER, "stranger"), during(0.0, usual=1.0)
     others = [Line("up", {**stranger, label: "a"}, gone) for label in ("instance", "job")]
     yield Tried("other targets of the job and of the machine are down", [*ALIVE, *others], None)

@@ -9,6 +9,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS_MIN
 from flowmetrics.publishing.rules.cells import own_labels
 from flowmetrics.publishing.rules.engine import EXPECTED_MIN, LATE_SECONDS
+from flowmetrics.publishing.rules.recording import WORKER
 from flowmetrics.publishing.rules_tests.clusters import (
     ALIVE,
     LITTLE,
@@ -34,6 +35,7 @@ def week_case(configuration: Configuration) -> Case:
         *_late(rules),
         *_baselines(rules, own_labels(configuration)),
         *_long_gone(rules),
+        *_long_down(rules),
     ]
     return case("every alert about the engine that looks back over weeks", WEEKS, rules, tried)
 
@@ -105,3 +107,18 @@ def _long_gone(rules: Rules) -> Iterator[Tried]:
         since = earlier(WEEKS.begun, f"{days}d")
         gone = raw("build_info", Stretch("0s", 1.0), Stretch(since, None), Stretch(WEEKS.back, 1.0), version="1")
         yield Tried(f"gone for {days} days", [gone], rules["FlowmetricsAbsent"][0] if fires else None, since)
+
+
+def _long_down(rules: Rules) -> Iterator[Tried]:
+    """A worker that cannot be scraped for two days, and was seen days before that; after a week it is forgotten."""
+    for days, fires in ((4, True), (8, False)):
+        worker = f"seen-{days}-days-before"
+        seen = [Stretch("0s", 1.0), Stretch(earlier(WEEKS.begun, f"{days}d"), None)]
+        lines = [
+            *ALIVE,
+            raw("build_info", *seen, worker=worker, version="1"),
+            Line("up", dict.fromkeys(WORKER, worker), during(0.0, usual=1.0, timeline=WEEKS)),
+        ]
+        tried = Tried(f"down, {worker}", lines, rules["FlowmetricsWorkerDown"][0] if fires else None)
+        tried.labels |= dict.fromkeys(WORKER, worker)
+        yield tried

@@ -119,6 +119,36 @@ def test_an_alert_says_which_series_it_is_and_quotes_the_baseline_of_that_one(tm
         assert f"At the same time of former weeks it was {baseline}." in alert
 
 
+@pytest.mark.parametrize(
+    ("alert", "metric", "wrong", "well"),
+    [
+        ("FlowmetricsNotReady", "flowmetrics_engine_ready", "0x30", "1x30"),
+        ("FlowmetricsRestarting", "flowmetrics_engine_start_time_seconds", "0+1x30", "0x30"),
+    ],
+)
+def test_an_alert_about_the_engine_names_the_worker(
+    alert: str, metric: str, wrong: str, well: str, tmp_path: Path
+) -> None:
+    tool("promtool")
+    path = written(tmp_path, "") / TESTS / "flowmetrics-engine.yaml"
+    workers = [("eu", "a:8080", "flow-0", wrong), ("eu", "b:8080", "flow-1", well), ("us", "c:8080", "flow-0", wrong)]
+    series = {
+        f'{metric}{{cluster="{cluster}",instance="{instance}",pod="{pod}",job="flow"}}': values
+        for cluster, instance, pod, values in workers
+    }
+    series[f'{metric}{{cluster="ap",instance="d:8080",job="flow"}}'] = wrong
+    case = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "alert_rule_test": [{"alertname": alert, "eval_time": "30m", "exp_alerts": []}],
+    }
+    path.write_text(yaml.safe_dump({**loaded(path), "evaluation_interval": "1m", "tests": [case]}))
+    told = judged("test", "rules", path)
+    for cluster, named in (("eu", "a:8080 (pod flow-0)"), ("us", "c:8080 (pod flow-0)"), ("ap", "d:8080")):
+        [said] = [each for each in told.split("Labels:") if f'cluster="{cluster}"' in each]
+        assert f': {named}"' in said, said
+
+
 def test_what_an_alert_says_can_be_filled_in(tmp_path: Path) -> None:
     tool("promtool")
     path = written(tmp_path, OTHERS) / TESTS / "flowmetrics-kpis.yaml"

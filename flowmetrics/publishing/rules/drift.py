@@ -9,7 +9,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.drift import SPREADS
 from flowmetrics.kpi import Kpi, Severity, Unit
 from flowmetrics.publishing.rules.cells import Burning, Watched, burning, minimum_text, watched
-from flowmetrics.publishing.rules.form import Alert, RuleGroup, links, still_firing
+from flowmetrics.publishing.rules.form import Alert, RuleGroup, asking, links, still_firing
 from flowmetrics.publishing.rules.recording import BRIDGED
 
 FAST_BURN: Final = 2
@@ -138,13 +138,8 @@ def _stream(kpi: Kpi, cells: Mapping[str, str]) -> str:
 
 def _baseline(kpi: Kpi) -> str:
     """A sentence with the baseline of the very series that fires: the one with all labels that it has."""
-    matchers = (
-        '{{ $all := "" }}{{ range $name, $value := $labels }}{{ if ne $name "__name__" }}'
-        '{{ $all = printf "%s%s=%q," $all $name $value }}{{ end }}{{ end }}'
-    )
-    query = 'printf "flowmetrics:kpi:baseline{%s}" $all | query'
     first = _shown(". | first | value", kpi)
-    return f"{matchers}{{{{ with {query} }}}} At the same time of former weeks it was {first}.{{{{ end }}}}"
+    return asking("flowmetrics:kpi:baseline{}", f" At the same time of former weeks it was {first}.")
 
 
 def _shown(value: str, kpi: Kpi) -> str:

@@ -14,7 +14,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS_MIN
 from flowmetrics.kpi import Severity
 from flowmetrics.publishing.rules.cells import own_labels
-from flowmetrics.publishing.rules.form import Alert, Recording, RuleGroup, links, still_firing
+from flowmetrics.publishing.rules.form import Alert, Recording, RuleGroup, asking, links, still_firing
 from flowmetrics.publishing.rules.recording import BRIDGED, WITHOUT_WORKER, WORKER
 
 REJECTS_BUDGET: Final = 0.001
@@ -242,9 +242,10 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             Severity.PAGE,
             "15m",
             f"min {WITHOUT_WORKER} (last_over_time(flowmetrics_engine_ready[{DIP}])) == 0",
-            "The engine is not ready, so KPIs are absent",
+            "The engine is not ready, so KPIs are absent"
+            + _workers(f"last_over_time(flowmetrics_engine_ready{{}}[{DIP}]) == 0"),
             "a worker reads its state, or does not catch up, for a quarter of an hour, however few scrapes reach it",
-            "Ask it why: `curl -s http://HOST:8080/readyz` says it in a sentence.",
+            "Ask the worker that is named why: `curl -s http://HOST:8080/readyz` says it in a sentence.",
             (
                 "`catching up`: wait while the number gets smaller; a first start on a long log takes minutes.",
                 "`waiting for Kafka`, `joining the group`: look at the brokers; the engine goes on by itself.",
@@ -256,7 +257,8 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             Severity.PAGE,
             "5m",
             f"max {WITHOUT_WORKER} (changes(flowmetrics_engine_start_time_seconds[90m])) >= {RESTARTS_MIN}",
-            "A worker of the engine began {{ $value }} times in the last 90 minutes",
+            "A worker of the engine began {{ $value }} times in the last 90 minutes"
+            + _workers(f"changes(flowmetrics_engine_start_time_seconds{{}}[90m]) >= {RESTARTS_MIN}"),
             f"a worker begins {RESTARTS_MIN} times or more in 90 minutes, though it may be ready in between",
             "Read the last lines of its log before it begins: what ends it says why.",
             (
@@ -319,11 +321,17 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             "0s",
             "vector(1)",
             "Alerting works",
-            "always: its absence at the receiver means that alerts do not arrive",
+            "rules are evaluated, so always: its absence at the receiver means that alerts do not arrive",
             "Nothing, while it arrives.",
             ("Where it does not arrive look at Prometheus, then Alertmanager, then the receiver, in this order.",),
         ),
     ]
+
+
+def _workers(query: str) -> str:
+    """The workers that a query finds, as Prometheus and as Kubernetes call them."""
+    names = "{{ range . }} {{ .Labels.instance }}{{ with .Labels.pod }} (pod {{ . }}){{ end }}{{ end }}"
+    return asking(query, f":{names}")
 
 
 def _silent(window: str) -> str:

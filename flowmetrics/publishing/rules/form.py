@@ -92,6 +92,19 @@ def rule_file(groups: Iterable[RuleGroup]) -> str:
     return yaml_text({"groups": [group.plain() for group in groups]})
 
 
+def asking(query: str, then: str) -> str:
+    """A part of a sentence in which `then` tells what Prometheus answers to a query of the same series.
+
+    The labels of what fires stand where the query has `{}`.
+    """
+    matchers = (
+        '{{ $all := "" }}{{ range $name, $value := $labels }}{{ if ne $name "__name__" }}'
+        '{{ $all = printf "%s%s=%q," $all $name $value }}{{ end }}{{ end }}'
+    )
+    asked = query.replace("{}", "{%s}")
+    return f'{matchers}{{{{ with printf "{asked}" $all | query }}}}{then}{{{{ end }}}}'
+
+
 def still_firing(alert: str) -> str:
     """The clause that holds for what an alert fires for already: there it has labels that its rule adds."""
     added = "alert_class, alertname, alertstate, owner, severity"

@@ -198,14 +198,11 @@ def _durations(expr: str) -> Iterator[tuple[str, str]]:
 
 
 def _matchers(expr: str) -> Iterator[tuple[str, str]]:
-    for found in re.finditer(r'(\w+)="([^"]*)",?', expr):
-        if "=~" not in found[0]:
-            left_out = _put(expr, found, "").replace(",}", "}").replace("{}", "")
-            yield f"matcher {found[1]} left out at {found.start()}", left_out
-            yield (
-                f"matcher {found[1]} is another at {found.start()}",
-                _put(expr, found, found[0].replace('="', '="not-')),
-            )
+    for found in re.finditer(r'(\w+)(=|!~)"([^"]*)",?', expr):
+        left_out = _put(expr, found, "").replace(",}", "}").replace("{}", "")
+        yield f"matcher {found[1]} left out at {found.start()}", left_out
+        another = found[0].replace('"', '"not-', 1)
+        yield f"matcher {found[1]} is another at {found.start()}", _put(expr, found, another)
 
 
 def _lists(expr: str) -> Iterator[tuple[str, str]]:

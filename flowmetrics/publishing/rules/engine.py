@@ -12,7 +12,8 @@ from typing import Final
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS_MIN
-from flowmetrics.kpi import Severity
+from flowmetrics.kpi import BurnAlert, Severity
+from flowmetrics.kpis import catalogue
 from flowmetrics.publishing.rules.cells import own_labels
 from flowmetrics.publishing.rules.form import Alert, Recording, RuleGroup, asking, links, still_firing
 from flowmetrics.publishing.rules.recording import BRIDGED, WITHOUT_WORKER, WORKER
@@ -301,10 +302,10 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             Severity.INFO,
             "1d",
             f"count without (value_stream, {', '.join(own_labels(configuration))}) (\n"
-            f"  last_over_time(flowmetrics:kpi:trusted[{BRIDGED}])\n"
+            f'  last_over_time(flowmetrics:kpi:trusted{{kpi!~"{"|".join(of_budgets(configuration))}"}}[{BRIDGED}])\n'
             f"  unless flowmetrics:kpi:baseline_weeks >= {WEEKS_MIN}\n)",
             "{{ $labels.kpi }} has no baseline yet in {{ $value }} series, so its drift alert is quiet there",
-            f"a KPI has a value but fewer than {WEEKS_MIN} former weeks to compare it with",
+            f"a KPI has a value but fewer than the {WEEKS_MIN} former weeks that its drift alert compares it with",
             "After a first start wait four weeks, or give Prometheus the past: "
             "`flowmetrics backfill --prometheus DIRECTORY`.",
             (
@@ -326,6 +327,11 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
             ("Where it does not arrive look at Prometheus, then Alertmanager, then the receiver, in this order.",),
         ),
     ]
+
+
+def of_budgets(configuration: Configuration) -> list[str]:
+    """The KPIs that are compared with what is expected, and not with former weeks."""
+    return [kpi.name for kpi in catalogue(configuration) if isinstance(kpi.alert, BurnAlert)]
 
 
 def _workers(query: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.drift import WEEKS_MIN
 from flowmetrics.publishing.rules.cells import own_labels
-from flowmetrics.publishing.rules.engine import EXPECTED_MIN, LATE_SECONDS
+from flowmetrics.publishing.rules.engine import EXPECTED_MIN, LATE_SECONDS, of_budgets
 from flowmetrics.publishing.rules.recording import WORKER
 from flowmetrics.publishing.rules_tests.clusters import (
     ALIVE,
@@ -33,7 +33,7 @@ def week_case(configuration: Configuration) -> Case:
     tried = [
         Tried("alive", ALIVE, None),
         *_late(rules),
-        *_baselines(rules, own_labels(configuration)),
+        *_baselines(rules, configuration),
         *_long_gone(rules),
         *_long_down(rules),
     ]
@@ -75,7 +75,7 @@ def _late(rules: Rules) -> Iterator[Tried]:
     yield Tried("late now and then", [raw("event_lag_seconds", *seldom, source="any"), growth], None)
 
 
-def _baselines(rules: Rules, labels: Collection[str]) -> Iterator[Tried]:
+def _baselines(rules: Rules, configuration: Configuration) -> Iterator[Tried]:
     """A KPI without a baseline, with too short a one, and with one; and one that is not known all the time."""
     rule = rules["FlowmetricsBaselineMissing"][0]
     always = [Stretch(WEEKS.begun, 2.0)]
@@ -86,10 +86,12 @@ def _baselines(rules: Rules, labels: Collection[str]) -> Iterator[Tried]:
         ("no former weeks, and a sample is missing", _with_gaps("40m"), None, True),
         ("no former weeks, and two samples are missing", _with_gaps("80m"), None, False),
     ):
-        cell = {"kpi": "any", "value_stream": "some", **dict.fromkeys(labels, "some")}
+        cell = {"kpi": "any", "value_stream": "some", **dict.fromkeys(own_labels(configuration), "some")}
         known = [Stretch(WEEKS.begun, weeks), Stretch(WEEKS.back, float(WEEKS_MIN))]
         lines = [recorded("kpi:trusted", *trusted, **cell), recorded("kpi:baseline_weeks", *known, **cell)]
         yield Tried(cluster, lines, rule if fires else None, value=1, kpi="any")
+    for name in of_budgets(configuration):
+        yield Tried(f"{name} needs none", [recorded("kpi:trusted", *always, kpi=name, value_stream="some")], None)
 
 
 def _with_gaps(gap: str) -> list[Stretch]:

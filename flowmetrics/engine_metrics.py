@@ -69,7 +69,9 @@ PARTITION_LAG: Final = _gauge("partition_lag_records", "Records that a partition
 PARTITIONS_OWNED: Final = _gauge("engine_partitions_owned", "Partitions of a step that a worker owns.", "step")
 RECOVERY: Final = _gauge("engine_recovery_seconds", "How long a unit took until it was caught up.", "unit")
 STABLE_OFFSET_AGE: Final = _gauge(
-    "engine_stable_offset_age_seconds", "How long an open transaction holds back a unit's input.", "unit"
+    "engine_stable_offset_age_seconds",
+    "How long an open transaction or a silent broker holds back a unit's input.",
+    "unit",
 )
 CHECKPOINTS: Final = _counter("engine_checkpoints", "Transactions that were committed.", "step")
 CHECKPOINT_SECONDS: Final = _counter("engine_checkpoint_seconds", "Time that transactions took.", "step")

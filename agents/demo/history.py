@@ -35,6 +35,13 @@ from flowmetrics.instants import DAY_US, HOUR_US, MINUTE_US
 SALE_US: Final = 3 * MINUTE_US
 """How long the daily flash sale lasts."""
 
+WEEK_US: Final = 7 * DAY_US
+EARLIER_US: Final = 60 * DAY_US
+"""How long the company worked before its past begins, so that it has work on its hands then: else what is open would
+grow older and older for as long as the slowest work takes, and be older than was usual in any week before."""
+
+OVER: Final = frozenset({"Done", "Cancelled", "Solved"})
+
 Step: TypeAlias = tuple[int, dict[str, Any]]
 
 
@@ -128,10 +135,11 @@ class Branch:
 
 def live_through(random: Random, stream: Stream, begin: int, end: int, sale_at: int) -> tuple[list[Told], Branch]:
     """What a value stream told in [begin, end), and what it has on its hands at `end`."""
-    branch = Branch(stream)
+    branch, working = Branch(stream), Random(random.getrandbits(64))
     told = [t for t in _customers(random, branch, begin, end) if t[0] < end]
     told += _sales(random, branch, begin, end, sale_at)
-    for tell in (_items, _requests, _answers, _crawling):
+    told += _items(working, branch, begin, end)
+    for tell in (_requests, _answers, _crawling):
         told += tell(random, branch, begin, end)
     branch.usual_ready, branch.usual_active = len(branch.ready()), len(branch.active())
     branch.usual_asked = len(branch.asked)
@@ -162,10 +170,14 @@ def crawl(random: Random, branch: Branch) -> dict[str, Any]:
 
 
 def _items(random: Random, branch: Branch, begin: int, end: int) -> Iterator[Told]:
-    for created in moments(random, begin, end, branch.stream.items_per_day, OFFICE):
+    # A seed has one story of work, whatever the hour: in a few of all companies old work piles up by chance.
+    earlier = (begin - EARLIER_US) // WEEK_US * WEEK_US
+    for created in moments(random, earlier, end, branch.stream.items_per_day, OFFICE):
         piece, first = branch.new_item(random, created)
-        yield created, "item", branch.stream.name, first
-        steps = list(_item_steps(random, piece))
+        steps = _known([(created, first), *_item_steps(random, piece)], begin)
+        if not steps:
+            continue
+        piece.since = max(piece.since, begin)
         for at, step in steps:
             if at < end:
                 piece.state = step["state"]
@@ -174,11 +186,20 @@ def _items(random: Random, branch: Branch, begin: int, end: int) -> Iterator[Tol
         _shelve_item(branch, piece, [(at, step["state"]) for at, step in steps if at < end], end)
 
 
+def _known(story: list[Step], begin: int) -> list[Step]:
+    """What is told of a story from `begin` on: first how it stands then, and nothing where it was over by then."""
+    before, after = [step for at, step in story if at < begin], [(at, step) for at, step in story if at >= begin]
+    if not before:
+        return after
+    standing = {name: value for step in before for name, value in step.items()}
+    return [] if standing["state"] in OVER else [(begin, standing), *after]
+
+
 def _item_steps(random: Random, piece: Piece) -> Iterator[Step]:
     at = at_work(random, piece.since + spread(random, 1.2 * DAY_US, 0.8))
     piece.since = at
     yield at, {"state": "Ready"}
-    whole = spread(random, 2.2 * DAY_US, 0.8) * (8 if random.random() < 0.04 else 1)
+    whole = spread(random, 2.2 * DAY_US, 0.8) * (3 if random.random() < 0.1 else 1)
     at = at_work(random, at + int(whole * random.uniform(0.2, 0.5)))
     yield at, {"state": "In Progress"}
     if random.random() < 0.12:
@@ -212,11 +233,13 @@ def _shelve_item(branch: Branch, piece: Piece, told: list[tuple[int, str]], end:
 
 
 def _requests(random: Random, branch: Branch, begin: int, end: int) -> Iterator[Told]:
-    for asked in moments(random, begin, end, branch.stream.requests_per_day, SHOPPING):
-        piece, first = branch.new_request(random, asked)
-        yield asked, "request", branch.stream.name, first
-        solved = [asked]
-        for at, step in _request_steps(random, asked):
+    for asked in moments(random, begin - EARLIER_US, end, branch.stream.requests_per_day, SHOPPING):
+        piece, first = branch.new_request(random, max(asked, begin))
+        steps = _known([(asked, first), *_request_steps(random, asked)], begin)
+        if not steps:
+            continue
+        solved = [piece.since]
+        for at, step in steps:
             if at < end:
                 piece.state = step["state"]
                 solved += [at] * (piece.state == "Solved")
@@ -224,7 +247,7 @@ def _requests(random: Random, branch: Branch, begin: int, end: int) -> Iterator[
         if piece.state != "Solved":
             branch.asked.append(piece)
             continue
-        branch.solving_us.append(solved[-1] - asked)
+        branch.solving_us.append(solved[-1] - piece.since)
         if solved[-1] > end - DAY_US:
             branch.solved.append(piece)
 

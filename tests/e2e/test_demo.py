@@ -10,12 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
-import orjson
 import pytest
-import urllib3
 from engine import until
 
 from agents.demo.alarms import MISSING, sound
+from agents.top import EngineView
 from agents.watching import installed
 from flowmetrics.configuration import Configuration
 
@@ -55,7 +54,12 @@ def test_the_slump_of_the_demo_is_paged_where_it_can_be_and_drifts_on_the_page_a
         assert demo.poll() is None, told.read_text()
         page = re.search(r"live page   (http://\S+)/", told.read_text())
         assert page
-        until(lambda: state_of_nps(page[1]) == "drifting", "the page says the same", PATIENCE_SECONDS)
+        said = ("nps", "drifting")
+        until(lambda: said in standings(page[1], "checkout"), "the page says the same", PATIENCE_SECONDS)
+        for stream in ("search", "mobile-app"):
+            healthy = standings(page[1], stream)
+            assert ("nps", "ok") in healthy
+            assert [kpi for kpi, state in healthy if state == "drifting"] == [], "nothing drifts but the story"
         demo.send_signal(signal.SIGINT)
         assert demo.wait(END_SECONDS) == 0
     finally:
@@ -67,11 +71,10 @@ def test_the_slump_of_the_demo_is_paged_where_it_can_be_and_drifts_on_the_page_a
     assert str(tmp_path) not in running, "nobody runs on"
 
 
-def state_of_nps(address: str) -> str:
-    """The state of the series that the alert reads, on the page of the demo."""
-    series = orjson.loads(urllib3.request("GET", f"{address}/api/now", timeout=20).data)["series"]
-    watched = {"value_stream": "checkout", "touchpoint": "all", "segment": "all", "window": "7d"}
-    return next((str(one["state"]) for one in series if (one["kpi"], one["labels"]) == ("nps", watched)), "absent")
+def standings(address: str, stream: str) -> set[tuple[str, str | None]]:
+    """KPI and state of the series of a value stream that alerts read, on the page of the demo."""
+    rows = EngineView(address).reading().rows
+    return {(row.kpi, row.state) for row in rows if row.is_watched and row.value_stream == stream}
 
 
 def test_the_program_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from statistics import mean, median
@@ -52,10 +53,13 @@ class Told:
         return (LIVE_US - before_us if slumped else before_us) / MINUTE_US
 
     def flow_days(self, events: Iterable[Event]) -> list[float]:
-        """The time from ready to done of the items done among these events."""
-        ready = {e.data.item: at(e) for e in self.events if isinstance(e, ItemEvent) and e.data.state == "Ready"}
+        """The time from the first state after the backlog to done of the items done among these events."""
+        begun: dict[str, int] = {}
+        for event in self.events:
+            if isinstance(event, ItemEvent) and event.data.state != "Backlog":
+                begun.setdefault(event.data.item, at(event))
         done = [e for e in events if isinstance(e, ItemEvent) and e.data.state == "Done"]
-        return [(at(e) - ready[e.data.item]) / DAY_US for e in done]
+        return [(at(e) - begun[e.data.item]) / DAY_US for e in done]
 
     def velocity(self, stream: str, now: int) -> int:
         """The items that were done in the 24 hours before and still are."""
@@ -112,6 +116,50 @@ def test_every_day_and_hour_can_be_the_beginning() -> None:
         company = Company(1, BEGIN + hour * HOUR_US)
         assert all(DECODER.decode(line) for line in company.past(days=2))
         assert company.slump_at < company.sale_at <= company.slump_at + 5 * MINUTE_US
+
+
+def test_work_and_requests_are_open_when_the_past_begins_and_what_was_over_is_not_told(told: Told) -> None:
+    first = [e for e in told.past if at(e) == BEGIN - DAYS * DAY_US]
+    items, requests = states(first, ItemEvent), states(first, RequestEvent)
+    assert items.keys() == {"Backlog", "Ready", "In Progress", "In Review"}
+    assert requests.keys() == {"Open", "Pending"}
+    at_last = {e.data.item: e.data.state for e in told.past if isinstance(e, ItemEvent)}
+    assert 0.7 < items.total() / sum(state not in {"Done", "Cancelled"} for state in at_last.values()) < 1.4
+    assert requests.total() > 150
+
+
+def test_no_chance_makes_open_work_older_than_usual_at_any_hour_of_the_week() -> None:
+    end = BEGIN - BEGIN % (7 * DAY_US) + 7 * DAY_US - SECOND_US  # the same company as at any hour of the week before
+    for stream, spans in work(Company(7, end), DAYS).items():
+        for hour in range(0, 7 * 24, 4):
+            weeks = [age(spans, end - hour * HOUR_US - week * 7 * DAY_US) for week in range(5)]
+            assert weeks[0] < 1.25 * median(weeks[1:]), f"{stream}, {hour} hours before the end of the week"
+
+
+def test_the_work_of_a_company_is_the_same_at_whatever_hour_it_is_looked_at() -> None:
+    here, later = (work(Company(7, BEGIN + hours * HOUR_US), 20) for hours in (0, 50))
+    for stream, spans in here.items():
+        settled = {span for span in spans if span[0] > BEGIN - 15 * DAY_US and span[1] < BEGIN}
+        assert len(settled) > 300
+        assert settled <= set(later[stream])
+
+
+def work(company: Company, days: int) -> dict[str, list[tuple[int, int]]]:
+    """By value stream when each of its items was begun, and when it was over; at the end of time if it is open."""
+    spans: dict[str, dict[str, tuple[int, int]]] = {}
+    for event in map(DECODER.decode, company.past(days)):
+        if isinstance(event, ItemEvent) and event.data.state != "Backlog":
+            known = spans.setdefault(event.data.value_stream, {})
+            begun, over = known.get(event.data.item, (at(event), sys.maxsize))
+            ends = event.data.state in {"Done", "Cancelled"}
+            known[event.data.item] = (begun, min(over, at(event)) if ends else over)
+    return {stream: list(known.values()) for stream, known in spans.items()}
+
+
+def age(spans: list[tuple[int, int]], now: int) -> float:
+    """The age in days of which 85 % of the open work is younger."""
+    ages = sorted(now - begun for begun, over in spans if begun <= now < over)
+    return ages[len(ages) * 85 // 100] / DAY_US
 
 
 def test_events_are_in_order_and_within_bounds(told: Told) -> None:

@@ -1,5 +1,5 @@
 // The pictures of work as SVG: cumulative flow, and dots over a scale of durations. Drawn anew at another width;
-// colours are those of the style sheet, so light and dark need no drawing. Patterns tell areas apart without colour.
+// colours are those of the style sheet, so light and dark need no drawing.
 
 import {duration, timeTick} from "./units.js";
 

@@ -1,7 +1,8 @@
 """A shop whose KPIs stand still for weeks, so that whatever moves was moved by a test.
 
 Every day is like the one before, to the second: 20 items flow through in ten hours, 420 customers come of whom 126
-come for a sale at one minute of the day, and 150 people answer the NPS survey with a score of 50. Each slumps by 30 %:
+come for a sale at one minute of the day, and 150 people answer the NPS survey with a score of 50. Each slumps by about
+a third:
 
     flow time      60 items that took 13 hours and 20 minutes lift the p85 of 7 days from 10 hours to that
     active users   today's sale does not take place: when yesterday's leaves the 24 hours, 126 of 420 are missing

@@ -1,4 +1,4 @@
-"""A slump of 30 % pages once, says where to look, and resolves: from events to a webhook, on real parts."""
+"""A slump by about a third pages once, says where to look, and resolves: from events to a webhook, on real parts."""
 
 from __future__ import annotations
 

@@ -314,6 +314,13 @@ SWATCHES = """async total => {
     return told;
   });
 }"""
+AREAS = """() => ["new", "waiting", "active", "done"].map(state => {
+  const area = document.body.appendChild(document.createElement("i"));
+  area.className = `area ${state}`;
+  const told = ["area", getComputedStyle(area).fill.match(/\\d+/g).slice(0, 3).map(Number)];
+  area.remove();
+  return told;
+})"""
 DEFICIENT = {
     "protan": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
     "deutan": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
@@ -331,8 +338,22 @@ async def test_lines_of_one_pattern_are_told_apart_whatever_colours_somebody_see
     await page.goto(slumped.url)
     lines = await page.evaluate(SWATCHES, total)
     assert len({pattern for pattern, _ in lines}) == 3
+    told_apart(lines)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_areas_of_the_cumulative_flow_are_told_apart_whatever_colours_somebody_sees(
+    slumped: EngineProcess, page: Page, scheme: Any
+) -> None:
+    await page.emulate_media(color_scheme=scheme)
+    await page.goto(slumped.url)
+    told_apart(await page.evaluate(AREAS))
+
+
+def told_apart(marks: Sequence[Any]) -> None:
+    """Each two marks, of pattern and colour, have another pattern or colours that nobody takes for one."""
     for name, seen in DEFICIENT.items():
-        for (one, ink), (other, other_ink) in combinations(lines, 2):
+        for (one, ink), (other, other_ink) in combinations(marks, 2):
             apart = math.dist(lab(ink, seen), lab(other_ink, seen))
             assert one != other or apart > 12, f"{name}: {ink} and {other_ink} are {apart:.0f} apart"
 

@@ -12,12 +12,13 @@ from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TransactionalIdAuthorizationFailed
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import ConsumerRecord
 
 from agents.kafka.connection import Connection
 from agents.kafka.topics import BATCH_BYTES, RECORD_BYTES_MAX
+from flowmetrics.errors import OperationError
 
 TRANSACTION_SECONDS: Final = 10
 OPEN_SECONDS: Final = 60
@@ -60,7 +61,8 @@ class Writer:
 
     @classmethod
     async def open(cls, connection: Connection, name: str, place: TopicPartition | None = None) -> Writer:
-        """Take the name: from now on the broker refuses whoever had it before. Raises KafkaError."""
+        """Take the name: from now on the broker refuses whoever had it before. Raises KafkaError, and OperationError
+        where the name is refused to us."""
         producer = AIOKafkaProducer(
             **connection.client(name),
             acks="all",
@@ -72,13 +74,15 @@ class Writer:
             linger_ms=0,
         )
         try:
-            async with asyncio.timeout(OPEN_SECONDS):  # without the right to the name it would wait for ever
+            async with asyncio.timeout(OPEN_SECONDS):  # the client would try for ever
                 await producer.start()
         except TimeoutError:
             await _stop(producer)
-            raise KafkaError(
-                f"Kafka did not give the transactional id {name} within {OPEN_SECONDS} s; "
-                "allow the worker's user to write transactional ids with this beginning"
+            raise KafkaError(f"Kafka did not give the transactional id {name} within {OPEN_SECONDS} s") from None
+        except TransactionalIdAuthorizationFailed:
+            await _stop(producer)
+            raise OperationError(
+                f"Kafka refuses the transactional id {name}; let this user write transactional ids with this beginning"
             ) from None
         except BaseException:
             await _stop(producer)

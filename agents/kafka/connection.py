@@ -15,9 +15,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
+    GroupAuthorizationFailedError,
     IllegalSaslStateError,
+    InvalidReplicationFactorError,
+    InvalidSessionTimeoutError,
     KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
 )
@@ -41,7 +45,14 @@ _LOOK: Final[tuple[tuple[type[Exception], str], ...]] = (
         "name the authority that signed its certificate in kafka.ca_file, and in broker a host that is in it",
     ),
     (ssl.SSLError, "name a certificate that it trusts in kafka.certificate_file and its key in kafka.key_file"),
+    (GroupAuthorizationFailedError, "let this user read the group of that name"),
+    (
+        InvalidSessionTimeoutError,
+        "look at kafka.session, and at group.min.session.timeout.ms and group.max.session.timeout.ms of the brokers",
+    ),
 )
+_PASSES: Final = (OSError, KafkaTimeoutError, InvalidReplicationFactorError)
+"""Nobody answers, or too few brokers are up yet. What the client did not expect is a KafkaError of no other kind."""
 
 
 class Seldom(logging.Filter):
@@ -88,6 +99,13 @@ class Connection:
     def client(self, name: str) -> dict[str, Any]:
         """The arguments of a client, whose name is seen in the broker's log."""
         return {"bootstrap_servers": self.brokers.split(","), **self._shown, "client_id": f"flowmetrics-{name}"}
+
+    def refusal(self, error: KafkaError | OSError) -> OperationError | None:
+        """What to tell where Kafka refuses; nothing where it may answer otherwise later."""
+        if isinstance(error, _PASSES) or error.retriable or type(error) is KafkaError:
+            return None
+        look = _look(error)
+        return OperationError(f"Kafka at {self.brokers} refuses: {error}{look and f'; {look}'}")
 
     async def knock(self) -> None:
         """Whether somebody lets us in: clients take every refusal for a broker that is away, and try for ever.

@@ -7,11 +7,11 @@ import gc
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
 from agents.heap import give_large_buffers_back
 from agents.judging import read_pseudonyms
@@ -85,38 +85,13 @@ class KafkaEngine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._worker is not None:
-            await self._worker.app.stop()
 
     async def _run(self) -> None:
         try:
-            await self._wait_for_kafka()
-            self._worker = Worker(
-                self._configuration,
-                self._connection,
-                self._topics,
-                self._folder,
-                name_of(self._folder),
-                self._epochs,
-                self._clock,
-            )
-            self._worker.withdraw = self._withdraw
+            await self._insist(self._prepare)
             self._tasks.append(asyncio.create_task(self.intake.run()))
             self._tasks.append(asyncio.create_task(self._follow_epochs()))
-            self.published.reason = "joining the group of the workers"
-            await self._worker.app.start()
-            gc.freeze()
-            gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
-            collected = time.monotonic()
-            while True:
-                failure = self._worker.failure or self._epochs.failure
-                if failure is not None:
-                    raise failure
-                await self._publish(self._worker)
-                if time.monotonic() - collected > COLLECT_SECONDS:
-                    gc.collect(0)
-                    collected = time.monotonic()
-                await asyncio.sleep(PUBLISH_SECONDS)
+            await self._insist(self._work)
         except FlowmetricsError as error:
             self.failure = error
         except Exception as error:  # a bug must end the process, not leave a page that stands still
@@ -131,29 +106,54 @@ class KafkaEngine:
                 log.warning("epochs are not followed for a moment: %r", error)
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _wait_for_kafka(self) -> None:
+    async def _insist(self, do: Callable[[], Awaitable[None]]) -> None:
+        """Do something, and begin it again as often as Kafka is away. Raises OperationError where it refuses."""
         told = ""
         while True:
             try:
-                await prepare(self._connection, self._configuration)
-                return await self._epochs.adopt(self._configuration)
-            except AuthenticationFailedError as error:
-                raise OperationError(
-                    f"Kafka at {self._connection.brokers} refuses these credentials ({error}); "
-                    "look at kafka.user, kafka.password_file and kafka.mechanism"
-                ) from None
+                return await do()
             except (KafkaError, OSError) as error:
-                if (
-                    isinstance(error, KafkaError)
-                    and not error.retriable
-                    and not isinstance(error, KafkaConnectionError)
-                ):
-                    raise OperationError(f"Kafka at {self._connection.brokers} refuses: {error}") from None
+                refusal = self._connection.refusal(error)
+                if refusal is not None:
+                    raise refusal from None
                 reason = f"waiting for Kafka at {self._connection.brokers}: {error}"
                 if reason != told:
                     log.warning("%s", reason)
                 told = self.published.reason = reason
                 await asyncio.sleep(RETRY_SECONDS)
+
+    async def _prepare(self) -> None:
+        await prepare(self._connection, self._configuration)
+        await self._epochs.adopt(self._configuration)
+
+    async def _work(self) -> None:
+        """Join the group and show what is ours, until the group gives us up or somebody must act."""
+        await self._connection.knock()
+        self.published.reason = "joining the group of the workers"
+        name = name_of(self._folder)
+        worker = self._worker = Worker(
+            self._configuration, self._connection, self._topics, self._folder, name, self._epochs, self._clock
+        )
+        worker.withdraw = self._withdraw
+        try:
+            await worker.app.start()
+            await self._show(worker)
+        finally:
+            await worker.app.stop()
+
+    async def _show(self, worker: Worker) -> None:
+        gc.freeze()
+        gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
+        collected = time.monotonic()
+        while True:
+            failure = worker.failure or self._epochs.failure
+            if failure is not None:
+                raise failure
+            await self._publish(worker)
+            if time.monotonic() - collected > COLLECT_SECONDS:
+                gc.collect(0)
+                collected = time.monotonic()
+            await asyncio.sleep(PUBLISH_SECONDS)
 
     async def _publish(self, worker: Worker) -> None:
         now, shown = self._clock(), self.published

@@ -61,5 +61,5 @@ async def leave_for_former(connection: Connection, group: str, name: str) -> Non
                 log.info("took our former self out of the group")
     except GroupCoordinatorNotAvailableError:
         log.debug("there is no group yet")
-    except KafkaError as error:
+    except (KafkaError, OSError) as error:
         log.warning("our former self may stay in the group until its session ends: %r", error)

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import InvalidReplicationFactorError, TopicAlreadyExistsError, for_code
 
 from agents.kafka.connection import Connection
 from flowmetrics.configuration import Configuration
@@ -161,11 +161,11 @@ async def _make(
     answer = await admin.create_topics(new)
     for name, code, *text in answer.topic_errors:
         error = for_code(code)
+        said = f"the topic {name}: {text[0] if text and text[0] else error.__name__}"
+        if error.retriable or error is InvalidReplicationFactorError:  # too few brokers are up, perhaps only yet
+            raise error(said)
         if code and error is not TopicAlreadyExistsError:
-            raise OperationError(
-                f"Kafka does not make the topic {name}: {text[0] if text and text[0] else error.__name__}; "
-                "let this user create topics, or create it"
-            )
+            raise OperationError(f"Kafka does not make {said}; let this user create topics, or create it")
 
 
 async def _check_partitions(admin: AIOKafkaAdminClient, present: list[str], configuration: Configuration) -> None:

@@ -41,6 +41,9 @@ from flowmetrics.errors import OperationError
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS: Final = 0.5
+HEED_SECONDS: Final = 1.0
+IDLE_MS: Final = 300_000
+"""When nobody asks the client for anything for so long, it leaves the group and does not come back."""
 
 _UNITS: Final[dict[str, type[Unit]]] = {unit.step: unit for unit in (TrackUnit, TallyUnit)}
 
@@ -65,8 +68,8 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         self._store = rocks(folder, epochs.origin, clock)
         self.epochs = epochs
         self._clock = clock
-        self.failure: OperationError | None = None
-        """Why no unit can go on, and somebody must act."""
+        self.failure: OperationError | KafkaError | None = None
+        """Why no unit can go on: somebody must act, or the group gave us up."""
         self.withdraw: Callable[[], None] = lambda: None
         """Called before anything is given up: its series must leave the page first."""
         self.inherits: list[str] = []
@@ -74,13 +77,13 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         self.efforts: dict[str, Effort] = defaultdict(Effort)
         self.units: dict[tuple[str, int], Unit] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._heeding: asyncio.Task[None] | None = None
         self.app, self._channels = _app(configuration, connection, folder / "faust", self)
 
     # --- membership -----------------------------------------------------------------------------------------------
     async def start(self) -> None:
-        """Join the group."""
+        """Join the group. Raises KafkaError; `stop` is due also then."""
         session_ms, group = self._configuration.kafka_session_us // 1000, f"{self._topics.prefix}.workers"
-        await leave_for_former(self._connection, group, self._name)
         self._consumer = AIOKafkaConsumer(
             **self._connection.client(self._name),
             group_id=group,
@@ -91,7 +94,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             session_timeout_ms=session_ms,
             heartbeat_interval_ms=max(200, session_ms // 5),
             rebalance_timeout_ms=session_ms,
-            max_poll_interval_ms=300_000,
+            max_poll_interval_ms=IDLE_MS,
             fetch_max_wait_ms=FETCH_MS,
             max_partition_fetch_bytes=1024 * 1024,
             metadata_max_age_ms=30_000,
@@ -109,13 +112,28 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             self.efforts,
         )
         self._consumer.subscribe([self._topics.events, self._topics.links, self._topics.changes], listener=self)
+        await leave_for_former(self._connection, group, self._name)
         await self._consumer.start()
+        self._heeding = asyncio.create_task(self._heed())
 
     async def stop(self) -> None:
         """Leave the group; every unit ends."""
+        if self._heeding is not None:
+            self._heeding.cancel()
         await self.on_partitions_revoked([])
         with contextlib.suppress(KafkaError, TimeoutError):  # where no broker answers, the farewell would take 40 s
             await asyncio.wait_for(self._consumer.stop(), END_SECONDS)
+
+    async def _heed(self) -> None:
+        """Ask the client for records of a place that is not read, again and again: what the group refuses it tells only
+        to who asks, and it leaves the group when nobody does. Units may be recovering, or there are none."""
+        nowhere = TopicPartition(self._topics.epochs, 0)
+        try:
+            while True:
+                await self._consumer.getmany(nowhere, timeout_ms=0)
+                await asyncio.sleep(HEED_SECONDS)
+        except KafkaError as error:
+            self.failure = error
 
     async def on_partitions_revoked(self, revoked: Sequence[TopicPartition]) -> None:
         """Everything is taken away: series leave the page, then the work ends, and stores are let go of."""

@@ -7,6 +7,7 @@ has one of its own, wherever that can be started.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -63,6 +64,22 @@ def brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 def prefix() -> str:
     """The beginning of the names of topics that no other test, and no other run on the same broker, uses."""
     return f"test-{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Closes the loops that Faust makes for a consumer of its own, which is never started, and leaves open."""
+    made: list[asyncio.AbstractEventLoop] = []
+    new_event_loop = asyncio.new_event_loop
+
+    def noted() -> asyncio.AbstractEventLoop:
+        made.append(new_event_loop())
+        return made[-1]
+
+    monkeypatch.setattr(asyncio, "new_event_loop", noted)
+    yield
+    for loop in made:
+        loop.close()
 
 
 def _needs_jars() -> None:

@@ -199,6 +199,14 @@ def test_topics_with_fewer_copies_than_are_wanted_are_refused(make: Make, prefix
     assert "has 1 copies and topics.replication says 2" in worker.said
 
 
+def test_brokers_that_are_too_few_yet_for_the_copies_are_waited_for(make: Make, prefix: str) -> None:
+    worker = make(", replication: 2")
+    worker.start()
+    until(lambda: f"the topic {prefix}." in worker.get("/readyz").text, "the reason names a topic", SECONDS)
+    assert worker.get("/readyz").text.startswith("waiting for Kafka at ")
+    worker.stop()
+
+
 async def made(address: str, *topics: NewTopic) -> None:
     """Make topics as their operator would."""
     admin = AIOKafkaAdminClient(bootstrap_servers=address)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -128,22 +128,6 @@ async def started(configuration: Configuration, clock: Clock, folder: Path) -> A
         await workers.end()
         gc.unfreeze()
         gc.enable()  # which an engine turns off, as it has its process for itself
-
-
-@pytest.fixture
-def loops(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Closes the loops that Faust makes for a consumer of its own, which is never started, and leaves open."""
-    made: list[asyncio.AbstractEventLoop] = []
-    new_event_loop = asyncio.new_event_loop
-
-    def noted() -> asyncio.AbstractEventLoop:
-        made.append(new_event_loop())
-        return made[-1]
-
-    monkeypatch.setattr(asyncio, "new_event_loop", noted)
-    yield
-    for loop in made:
-        loop.close()
 
 
 @pytest.mark.usefixtures("loops")

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.long
 
 USER: Final = "flow"
 VISITOR: Final = "visitor"
-"""Somebody with the same password who may do nothing."""
+"""Somebody with the same password who may do nothing but what a test allows."""
 PASSWORD: Final = "the right one"
 MECHANISMS: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 SECONDS: Final = 120.0
@@ -80,6 +80,7 @@ def guarded(brokers: Callable[..., Broker], certificates: Certificates) -> Broke
         "sasl.enabled.mechanisms": ",".join(MECHANISMS),
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "super.users": f"User:ANONYMOUS;User:{USER};User:CN=client",
+        "group.max.session.timeout.ms": "60000",
     }
     for listener, protocol in LISTENERS.items():
         at = f"listener.name.{listener.lower()}"
@@ -264,6 +265,47 @@ def test_a_worker_that_shows_a_password_where_none_is_asked_for_ends_and_names_t
 
 
 # --- it is let in, and may not do everything ----------------------------------------------------------------------
-def test_a_user_who_may_not_make_the_topics_is_told_so(make: Make, password: Path) -> None:
-    worker = make("NAMED", security="sasl", mechanism="PLAIN", user=VISITOR, password_file=password)
-    refused(worker, "does not make the topic", "let this user create topics, or create it")
+@pytest.fixture
+def visitor(make: Make, password: Path) -> Guest:
+    """A worker of somebody who may do what `rights` gives."""
+    return make("NAMED", security="sasl", mechanism="PLAIN", user=VISITOR, password_file=password)
+
+
+def rights(broker: Broker, prefix: str, *kinds: str, change: str = "--add") -> None:
+    """Give the visitor all rights to what begins with the prefix, or take them away."""
+    at, who = ("--bootstrap-server", broker.address), ("--allow-principal", f"User:{VISITOR}", "--operation", "All")
+    what = [word for kind in kinds for word in (f"--{kind}", prefix)]
+    broker.java(
+        "org.apache.kafka.tools.AclCommand", *at, change, "--force", *who, "--resource-pattern-type", "prefixed", *what
+    )
+
+
+def test_a_user_who_may_not_make_the_topics_is_told_so(visitor: Guest) -> None:
+    refused(visitor, "does not make the topic", "let this user create topics, or create it")
+
+
+def test_a_user_who_may_not_read_the_group_is_told_its_name(visitor: Guest, guarded: Broker, prefix: str) -> None:
+    rights(guarded, prefix, "topic", "transactional-id")
+    refused(visitor, f"{prefix}.workers; let this user read the group of that name")
+
+
+def test_a_worker_that_may_not_read_the_group_any_more_ends_and_names_it(
+    visitor: Guest, guarded: Broker, prefix: str
+) -> None:
+    rights(guarded, prefix, "topic", "group", "transactional-id")
+    visitor.start()
+    until(lambda: visitor.get("/readyz").status == 200, "the worker is ready", SECONDS)
+    rights(guarded, prefix, "group", change="--remove")
+    assert visitor.ended(SECONDS) == 1
+    assert f"{prefix}.workers; let this user read the group of that name" in visitor.said
+
+
+def test_a_user_who_may_not_write_the_transactional_ids_is_told_so(
+    visitor: Guest, guarded: Broker, prefix: str
+) -> None:
+    rights(guarded, prefix, "topic", "group")
+    refused(visitor, f"Kafka refuses the transactional id {prefix}-t", "let this user write transactional ids")
+
+
+def test_a_session_that_this_broker_does_not_allow_ends_the_worker_and_names_the_key(make: Make) -> None:
+    refused(make("PLAINTEXT", session="2m"), "kafka.session", "group.max.session.timeout.ms")

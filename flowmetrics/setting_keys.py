@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, Final, TypeAlias, Union
 
 from flowmetrics.configuration import EXPECTED, ITEM_TYPES, OFF, Configuration, FlowState
+from flowmetrics.instants import MINUTE_US, SECOND_US
 from flowmetrics.limits import SERIES_MAX
 from flowmetrics.setting_kinds import (
     BROKER,
@@ -27,6 +28,7 @@ from flowmetrics.setting_kinds import (
     WORD,
     Kind,
     choice,
+    duration,
     integer,
     list_of,
     map_of,
@@ -314,8 +316,8 @@ KEYS: Final = (
         "The folder of a worker's cache of its partitions; each worker on a machine needs one of its own.",
     ),
     Key(
-        "kafka.session", ("kafka_session_us",), DURATION, _RUN,
-        "How long a worker may be silent before its partitions go to others.",
+        "kafka.session", ("kafka_session_us",), duration(6 * SECOND_US, 30 * MINUTE_US), _RUN,
+        "How long a worker may be silent before its partitions go to others; brokers allow 6s to 30m.",
     ),
 )  # fmt: skip
 

@@ -103,6 +103,19 @@ DURATION: Final = Kind(_duration, {"type": "string", "pattern": "^[0-9]{1,9}[smh
 """A duration in microseconds, written as `5m`."""
 
 
+def duration(low_us: int, high_us: int) -> Kind[int]:
+    """A duration within bounds."""
+
+    def read(spot: Spot) -> int:
+        us = _duration(spot)
+        if not low_us <= us <= high_us:
+            bounds = f"from {duration_text(low_us)} to {duration_text(high_us)}"
+            raise WrongValueError(f"{spot.what} must be {bounds}, not {quoted(spot.text())}")
+        return us
+
+    return Kind(read, DURATION.schema, duration_text)
+
+
 _THRESHOLD: Final = r"([0-9]{1,6}(?:\.[0-9]{1,6})?)( ?%| points?)"
 
 

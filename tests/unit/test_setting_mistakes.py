@@ -123,6 +123,8 @@ def mistakes(text: str) -> list[str]:
         ("windows: [0s]", '1: windows[0] must be longer than 0s and at most 36500d, not "0s".'),
         ("horizon: 999999999w", '1: horizon must be longer than 0s and at most 36500d, not "999999999w".'),
         ("windows: [1d, 24h]", '1: windows[1] gives "24h" again; keep one.'),
+        ("kafka: {session: 5s}", '1: kafka.session must be from 6s to 30m, not "5s".'),
+        ("kafka: {session: 31m}", '1: kafka.session must be from 6s to 30m, not "31m".'),
         ("resolution: 7m", '1: resolution must divide 15 minutes, as 1s, 1m, 5m and 15m do, not "7m".'),
         ("windows: [31m]", '1: windows[0] is "31m", no multiple of the resolution 5m; write 30m or 35m.'),
         ("resolution: 15m\nhorizon: 745h\nwindows: [5m]", '3: windows[0] is "5m", .* resolution 15m; write 15m.'),

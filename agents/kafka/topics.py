@@ -10,6 +10,7 @@ rejected  what was refused, and why
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from agents.kafka.connection import Connection
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError
 from flowmetrics.instants import DAY_US
+
+log = logging.getLogger(__name__)
 
 PASSING_DAYS: Final = 30
 """How long what one step tells another is kept: a step that rested for longer must be built anew."""
@@ -119,8 +122,13 @@ def settings_of(topics: Topics, configuration: Configuration, copies: int) -> Ma
         topics.track: _COMPACTED,
         topics.tally: _COMPACTED,
     }
-    written = {"min.insync.replicas": str(min(2, max(1, copies - 1)))}
+    written = {"min.insync.replicas": str(_written(copies))}
     return {name: {**some, **written} for name, some in settings.items()}
+
+
+def _written(copies: int) -> int:
+    """How many of the copies must be written before an event is accepted."""
+    return min(2, max(1, copies - 1))
 
 
 _EXACTLY: Final = ("cleanup.policy", "message.timestamp.type")
@@ -143,6 +151,7 @@ async def prepare(connection: Connection, configuration: Configuration) -> None:
         if present:
             await _check_partitions(admin, present, configuration)
             await _check_settings(admin, present, wanted, topics)
+            await _tell_of_few_copies(admin, present, copies)
         missing = [name for name in wanted if name not in there]
         if missing:
             await _make(admin, missing, wanted, topics, copies)
@@ -201,6 +210,21 @@ def check_partitions(described: Sequence[Mapping[str, Any]], topics: Topics) -> 
         f"the topics {topics.prefix}.* have {count} partitions and topics.partitions says {topics.partitions}; "
         f"say topics: {{partitions: {count}}}, or name another topics.prefix and import the events again"
     )
+
+
+async def _tell_of_few_copies(admin: AIOKafkaAdminClient, present: list[str], wanted: int) -> None:
+    """Say which topics were made when fewer brokers were up: what was accepted is lost with the disks that have it."""
+    described = await admin.describe_topics(present)
+    few = {topic["topic"] for topic in described for one in topic["partitions"] if len(one["replicas"]) < wanted}
+    if few:
+        log.error(
+            "%s: fewer than %d copies, though there are brokers for as many; add copies with "
+            "kafka-reassign-partitions.sh, and set min.insync.replicas=%d, or say how many you want in "
+            "topics.replication",
+            ", ".join(sorted(few)),
+            wanted,
+            _written(wanted),
+        )
 
 
 async def _check_settings(

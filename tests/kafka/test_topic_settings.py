@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
+import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from broker import Broker
@@ -41,6 +43,32 @@ async def test_topics_are_made_as_each_is_used(broker: Broker, prefix: str) -> N
         policy, _, _, size = settings[name]
         assert (policy, size) == ("compact", large)
         assert told[name][2]["segment.ms"] == "3600000", "else nothing would be compacted for a week"
+
+
+async def test_topics_that_were_made_while_brokers_were_missing_are_named(
+    broker: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = f"broker: kafka://{broker.address}\ntopics: {{prefix: {prefix}, partitions: 1}}\n"
+    configuration = read_settings(text, "flowmetrics.yaml")
+    connection = Connection(configuration)
+
+    async def errors() -> list[str]:
+        caplog.clear()
+        await prepare(connection, configuration)
+        return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+    assert [await errors(), await errors()] == [[], []]
+
+    async def with_four_brokers(admin: AIOKafkaAdminClient) -> dict[str, Any]:
+        return {"brokers": [*range(4)]}
+
+    monkeypatch.setattr(AIOKafkaAdminClient, "describe_cluster", with_four_brokers)
+    async with asyncio.timeout(60):
+        while not (said := await errors()):  # a broker may be a moment late to list what it made
+            await asyncio.sleep(0.1)
+    assert said[0].startswith(f"{prefix}.changes, {prefix}.epochs, {prefix}.events, ")
+    assert "fewer than 3 copies" in said[0]
+    assert "min.insync.replicas=2" in said[0]
 
 
 async def described(connection: Connection, prefix: str) -> dict[str, tuple[int, int, dict[str, Any]]]:

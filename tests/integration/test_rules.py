@@ -69,7 +69,7 @@ def test_other_windows_percentiles_floors_and_surveys_keep_their_tests(tmp_path:
 @pytest.mark.parametrize(
     ("name", "tried"),
     [
-        ("recording", ("fast", "not fast", "fast, of few", "slow", "not slow")),
+        ("recording", ("fast", "not fast", "fast, of few", "slow", "not slow", "renamed")),
         ("kpis", ("fast vanished over 1d", "fast vanished over 7d", "slow vanished over 30d")),
     ],
 )

@@ -19,6 +19,7 @@ from flowmetrics.kpis.flow import FLOW_KPIS
 from flowmetrics.publishing.rules.files import RULES, TESTS, alerts, documents, levels
 from flowmetrics.publishing.rules.form import Alert, Recording
 from flowmetrics.publishing.rules.runbooks import RUNBOOKS
+from flowmetrics.publishing.rules_tests.disturbances import DISTURBANCES
 from flowmetrics.settings import read_settings
 
 EXPECTING = read_settings("expectations: {flow_time: {within: 5d, share: 85%}}", "f.yaml")
@@ -87,6 +88,31 @@ def test_an_alert_is_seen_to_fire_and_to_be_quiet(name: str) -> None:
     firing = [sum(f'"{name}"' in sample["labels"] for sample in each["exp_samples"]) for each in asked]
     assert any(firing)
     assert name == "FlowmetricsWatchdog" or not all(firing)
+
+
+UNDISTURBED = {
+    "FlowmetricsWatchdog": "it reads nothing",
+    "FlowmetricsAbsent": "there is nobody to disturb where it fires",
+    "FlowmetricsBaselineMissing": "it reads what was recorded, without workers",
+}
+NAMED = {"FlowmetricsRestarting", "FlowmetricsWorkerDown"}
+"""Alerts of one worker, which is known by its name."""
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        (name, what)
+        for name in sorted({alert.alert for alert in ALERTS if not alert.kpi} - UNDISTURBED.keys())
+        for what in DISTURBANCES
+        if what != "renamed" or name not in NAMED
+    ],
+)
+def test_an_alert_about_the_engine_is_seen_to_fire_through_every_disturbance(name: str, what: str) -> None:
+    text = DOCUMENTS[f"{TESTS}/flowmetrics-engine.yaml"]
+    asked = [each for case in parsed(text)["tests"] for each in case["promql_expr_test"]]
+    firing = [sample["labels"] for each in asked for sample in each["exp_samples"]]
+    assert any(f'alertname="{name}"' in labels and f', {what}"' in labels for labels in firing)
 
 
 def test_groups_of_a_test_are_evaluated_in_the_order_of_the_files() -> None:

@@ -162,7 +162,8 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
                 "`last_over_time(flowmetrics_last_event_timestamp_seconds[3d])`.",
                 "Look at the sender's credentials: a token that ran out gives 401, which its log shows.",
                 f"Where the source is gone for good, silence the alert; {WEEKS_MIN} weeks after its last event it is "
-                "forgotten. Until then it goes on till an event comes, also through nights and weekends.",
+                "forgotten. Until then it goes on till an event comes, also through nights and weekends; only where "
+                "Prometheus itself is away for more than five minutes it may end, and come again in the morning.",
                 "KPIs of what this source tells stand still meanwhile; say so to those who read them.",
             ),
         ),

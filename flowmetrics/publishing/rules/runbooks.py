@@ -94,6 +94,7 @@ def _is_it_real(drift: Watched) -> list[str]:
         "- A holiday, an import of old data or a new way of working moves it too; no rule knows of those.",
         "- It is quiet while the engine is not ready, and a gap, a restart or a renamed pod does not fire it.",
         "- Once it fires, it goes on until the value is half way back to the former weeks, as on the live page.",
+        "- Prometheus knows for five minutes what fires: while it is away for longer, what is half way back ends.",
         "- A change that lasts for more than two weeks becomes the baseline: the alert ends, although nothing is well.",
         "",
         "Too many, or too few? In `flowmetrics.yaml`, and then `flowmetrics generate rules`:",

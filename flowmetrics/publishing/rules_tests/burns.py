@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from flowmetrics.configuration import Configuration
@@ -15,6 +16,8 @@ from flowmetrics.publishing.rules_tests.kpis import CLUSTER, MOVED, RESTARTS, en
 
 NOT_READY: Final = "not ready"
 """The value stream whose worker restarts."""
+RENAMED: Final = "renamed"
+"""The value stream that another worker shows once it burns."""
 _NEAR: Final = 0.0001
 """How near to its limit a burn is tried: shares are no binary fractions."""
 
@@ -37,7 +40,8 @@ def burn_cases(configuration: Configuration) -> list[Case]:
                 lines.append(Line("flowmetrics_kpi_samples", {**told, "window": longest}, samples))
             for window, burn in burns.items():
                 labels = {**told, "window": window}
-                lines += _lines(labels, 1 - each.budget * burn, number, each)
+                shown = _lines(labels, 1 - each.budget * burn, number, each)
+                lines += [part for line in shown for part in (_renamed(line) if name == RENAMED else [line])]
             for rule, speed, long in zip(rules, ("fast", "slow"), (each.middle, each.long), strict=True):
                 if speed in fires:
                     labels = {"kpi": each.kpi.name, "value_stream": name, **each.cells, "window": long}
@@ -67,6 +71,13 @@ def _tried(each: Burning) -> Iterator[tuple[str, Mapping[str, float], int, str]]
     all_windows = (each.short, each.middle, each.long)
     yield "all", dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, "fast slow"
     yield NOT_READY, dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, ""
+    yield RENAMED, dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, "fast slow"
+
+
+def _renamed(line: Line) -> Iterator[Line]:
+    """One worker shows it until it burns, and then another."""
+    yield replace(line, stretches=[line.stretches[0], Stretch(MOVED, None)])
+    yield Line(line.metric, {**line.labels, **worker("b")}, [Stretch(MOVED, line.stretches[-1].value)])
 
 
 def _lines(labels: Mapping[str, str], share: float, number: int, each: Burning) -> Iterator[Line]:

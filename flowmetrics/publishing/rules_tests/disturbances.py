@@ -25,9 +25,9 @@ def _through(line: Line, what: str, moment: str) -> list[Line]:
 
 
 def _gap(line: Line, moment: str) -> list[Line]:
-    """Two scrapes fail. The value before is still seen at the first."""
-    end = later(moment, MINUTES.every, MINUTES.every)
-    return [replace(line, stretches=[*_before(line, moment), Stretch(moment, None), *_from(line, end)])]
+    """Two scrapes fail, which Prometheus says itself. The value before is still seen at the first."""
+    end, missing = later(moment, MINUTES.every, MINUTES.every), 0.0 if line.metric == "up" else None
+    return [replace(line, stretches=[*_before(line, moment), Stretch(moment, missing), *_from(line, end)])]
 
 
 def _restart(line: Line, moment: str) -> list[Line]:

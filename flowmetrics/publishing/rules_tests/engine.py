@@ -7,7 +7,7 @@ from typing import Final
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.instants import duration_text, duration_us
-from flowmetrics.publishing.rules.engine import BURNS, LAG_EVENTS_MIN, REJECTS_MIN, RESTARTS_MIN
+from flowmetrics.publishing.rules.engine import BURNS, LAG_EVENTS_MIN, LATE_SECONDS, REJECTS_MIN, RESTARTS_MIN
 from flowmetrics.publishing.rules.recording import WORKER
 from flowmetrics.publishing.rules_tests.clusters import (
     ALIVE,
@@ -41,7 +41,7 @@ _BUSY_LAG: Final = 240.0
 def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
     """What happens within minutes: around every limit, when disturbed, and with no engine at all."""
     rules = rules_of(configuration)
-    several = (_lag, _rejects, _others, _absent, _restarting, _still_silent, _disturbed)
+    several = (_lag, _rejects, _others, _absent, _restarting, _still_silent, _well, _disturbed)
     tried = [each for tries in several for each in tries(rules)]
     watchdog = Firing(rules["FlowmetricsWatchdog"][0], {})
     nobody = Firing(rules["FlowmetricsAbsent"][0], {})
@@ -185,6 +185,13 @@ def _still_silent(rules: Rules) -> Iterator[Tried]:
         yield Tried(f"silent, and {what}", [*ALIVE, _SILENT, said], None)
 
 
+def _well(rules: Rules) -> Iterator[Tried]:
+    """A worker that can be scraped, but for a moment."""
+    lines = [*ALIVE, Line("up", dict.fromkeys(WORKER, "a"), [Stretch("0s", 1.0)])]
+    for what in DISTURBANCES:
+        yield Tried(f"well, {what}", disturbed(lines, what, [MINUTES.begun, later(MINUTES.begun, "80m")]), None)
+
+
 def _disturbed(rules: Rules) -> Iterator[Tried]:
     """What fires, through what must change nothing, from what workers show: while it waits, and while it fires."""
     begun, back, every = MINUTES.begun, MINUTES.back, MINUTES.every
@@ -197,6 +204,26 @@ def _disturbed(rules: Rules) -> Iterator[Tried]:
             {"source": "any"},
             [*ALIVE, _SILENT, said_to_fire(stale, begun, later(begun, "16m"), source="any")],
             [(stale, begun, back)],
+        ),
+        (
+            "late",
+            {"source": "any"},
+            [
+                *ALIVE,
+                arriving,
+                raw("event_lag_seconds", Stretch(begun, LATE_SECONDS + 1.0), Stretch(back, 0.0), source="any"),
+            ],
+            [(rules["FlowmetricsLateEvents"][0], begun, back)],
+        ),
+        (
+            "down",
+            dict.fromkeys(WORKER, "b"),
+            [
+                *ALIVE,
+                raw("build_info", Stretch("0s", 1.0), Stretch(begun, None), worker="b", version="1"),
+                Line("up", dict.fromkeys(WORKER, "b"), during(0.0, usual=1.0)),
+            ],
+            [(rules["FlowmetricsWorkerDown"][0], begun, back)],
         ),
         (
             "lag",
@@ -226,7 +253,7 @@ def _disturbed(rules: Rules) -> Iterator[Tried]:
     ):
         moments = [later(fires[0][1], every), later(begun, "80m")]
         for what in DISTURBANCES:
-            if (name, what) == ("begins", "renamed"):
+            if name in ("begins", "down") and what == "renamed":
                 continue  # a worker is known by its name
             told = disturbed(lines, what, moments)
             for number, (rule, since, until) in enumerate(fires):

@@ -10,9 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from flowmetrics.engine_metrics import BUILD, EVERYWHERE, LATENESS, ON_KAFKA, READY, STARTED, WAITING, EngineMetric
+from flowmetrics.engine_metrics import (
+    BUILD,
+    EVERYWHERE,
+    LATENESS,
+    ON_KAFKA,
+    READY,
+    STABLE_OFFSET_AGE,
+    STARTED,
+    WAITING,
+    EngineMetric,
+)
 from flowmetrics.publishing.dashboards.board import Board, Panel, Query, Section, Shape, Style, Thresholds
-from flowmetrics.publishing.rules.engine import BURNS, DIP, LAG_LIMIT, LATE_SECONDS
+from flowmetrics.publishing.rules.engine import BURNS, DIP, HELD_BACK, HELD_BACK_SECONDS, LAG_LIMIT, LATE_SECONDS
 from flowmetrics.publishing.rules.recording import WITHOUT_WORKER
 
 _UNITS: Final = {"seconds": "s", "ratio": "percentunit", "bytes": "bytes"}
@@ -23,6 +33,7 @@ _RULES: Final = "Without the rules in Prometheus: no data."
 _READ_BY_ALERTS: Final = {
     LATENESS: ("flowmetrics:source:event_lag", f"vector({LATE_SECONDS})"),
     WAITING: ("flowmetrics:engine:lag", LAG_LIMIT),
+    STABLE_OFFSET_AGE: (HELD_BACK, f"vector({HELD_BACK_SECONDS})"),
 }
 """Gauge → what its alert reads of it, and where that begins."""
 
@@ -111,7 +122,8 @@ def _panel(metric: EngineMetric) -> Panel:
     if metric in _READ_BY_ALERTS:
         read, limit = _READ_BY_ALERTS[metric]
         queries = (Query(read, _AUTO), Query(limit, "alert above", Style.LIMIT))
-        return Panel(title, f"{metric.help} {_RULES}", unit, queries, width=8)
+        recorded = ":" in read
+        return Panel(title, f"{metric.help} {_RULES}" if recorded else metric.help, unit, queries, width=8)
     if name.endswith("_timestamp_seconds"):
         title = f"Time since {title.lower().removesuffix(' timestamp seconds')}"
         return Panel(title, metric.help, unit, (Query(f"time() - {metric.name}", _AUTO),), width=8)

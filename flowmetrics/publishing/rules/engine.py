@@ -29,6 +29,9 @@ LAG_EVENTS_MIN: Final = 10
 RESTARTS_MIN: Final = 4
 """A new version and a second try are fewer; what crashes again and again is more, however long it is held off."""
 
+HELD_BACK_SECONDS: Final = 120
+"""A transaction of the engine lasts ten seconds at most, and one of a producer that died as a rule a minute."""
+
 DIP: Final = "10m"
 """For so long at most nobody shows a partition that moves."""
 BURNS: Final = (
@@ -39,6 +42,10 @@ BURNS: Final = (
 
 LAG_LIMIT: Final = f"clamp_min(flowmetrics:engine:accepted_growth5m / 5, {LAG_EVENTS_MIN})"
 """A minute of events: so many may wait."""
+
+
+HELD_BACK: Final = f"max {WITHOUT_WORKER} (last_over_time(flowmetrics_engine_stable_offset_age_seconds[{DIP}]))"
+"""For how long the input of a unit has stood still; who takes a unit over begins to count anew."""
 
 
 def engine_groups(configuration: Configuration) -> tuple[RuleGroup, ...]:
@@ -183,6 +190,29 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
                 "/ rate(flowmetrics_engine_checkpoints_total[5m])`.",
                 "On Kafka look which partitions lag (`flowmetrics_partition_lag_records`) and who owns them.",
                 "Nothing is lost: what was accepted is in the log, and is counted once it is taken.",
+            ),
+        ),
+        _Engine(
+            "FlowmetricsEventsHeldBack",
+            Severity.TICKET,
+            "2m",
+            f"{HELD_BACK} > {HELD_BACK_SECONDS}",
+            "Nothing of {{ $labels.unit }} is taken since {{ $value | humanizeDuration }}",
+            f"a partition that a worker on Kafka reads stands still for more than {HELD_BACK_SECONDS} s, because a "
+            "transaction in it was not ended, or because its broker does not answer",
+            "Find the producer with an open transaction; `track-3` reads partition 3: "
+            "`kafka-transactions.sh --bootstrap-server BROKER describe-producers --topic PREFIX.events --partition 3`.",
+            (
+                "It is the one whose `CurrentTransactionStartOffset` is not `None`. Where there is none, look at "
+                "`PREFIX.links`, too (`tally-3` reads `PREFIX.changes`), and then at the broker of the partition.",
+                "`kafka-transactions.sh --bootstrap-server BROKER list` says its `TransactionalId`. Look at the "
+                "log of the program that uses it, and start it again: that ends its transaction.",
+                "Where no such program is left, `kafka-transactions.sh --bootstrap-server BROKER find-hanging --topic "
+                "PREFIX.events --partition 3` shows what no broker ends by itself. End it; what it wrote is then void: "
+                "`kafka-transactions.sh --bootstrap-server BROKER abort --topic PREFIX.events --partition 3 "
+                "--start-offset OFFSET`.",
+                "Nothing that was accepted is lost: it is counted once the transaction ends. Until then numbers are "
+                "absent, and after a quarter of an hour FlowmetricsNotReady pages.",
             ),
         ),
         *(

@@ -14,7 +14,7 @@ from flowmetrics.publishing.rules.runbooks import RUNBOOKS, runbooks
 from flowmetrics.publishing.rules_tests.alerts import alert_case
 from flowmetrics.publishing.rules_tests.burns import burn_cases
 from flowmetrics.publishing.rules_tests.counters import counter_cases
-from flowmetrics.publishing.rules_tests.engine import engine_cases
+from flowmetrics.publishing.rules_tests.engine import engine_cases, second_case
 from flowmetrics.publishing.rules_tests.form import test_file
 from flowmetrics.publishing.rules_tests.kpis import kpi_case
 from flowmetrics.publishing.rules_tests.ranges import range_case
@@ -61,6 +61,7 @@ def _tests(configuration: Configuration) -> Mapping[str, str]:
         "ranges": (["recording"], recorded, [range_case(configuration)]),
         "kpis": (["kpis"], (kpis,), [alert_case(configuration)]),
         "engine": (["engine"], engine, [*engine_cases(configuration), *counter_cases()]),
+        "engine-seconds": (["engine"], engine, [second_case(configuration)]),
         "engine-weeks": (["engine"], engine, [week_case(configuration)]),
         "engine-sources": (["engine"], engine, [source_case(configuration)]),
     }

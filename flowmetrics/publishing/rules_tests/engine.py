@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.instants import duration_text, duration_us
-from flowmetrics.publishing.rules.engine import BURNS, LAG_EVENTS_MIN, LATE_SECONDS, REJECTS_MIN, RESTARTS_MIN
+from flowmetrics.publishing.rules.engine import (
+    BURNS,
+    DIP,
+    HELD_BACK_SECONDS,
+    LAG_EVENTS_MIN,
+    LATE_SECONDS,
+    REJECTS_MIN,
+    RESTARTS_MIN,
+)
 from flowmetrics.publishing.rules.recording import WORKER
 from flowmetrics.publishing.rules_tests.clusters import (
     ALIVE,
     LITTLE,
     MINUTES,
     Rules,
+    Timeline,
     Tried,
     case,
     during,
@@ -25,6 +34,8 @@ from flowmetrics.publishing.rules_tests.clusters import (
 from flowmetrics.publishing.rules_tests.disturbances import DISTURBANCES, disturbed
 from flowmetrics.publishing.rules_tests.form import Case, Firing, Line, Stretch, earlier, later
 
+SECONDS: Final = Timeline("45s", "21m", "30m")
+"""For what waits for two minutes."""
 _LEAST: Final = 1.0000001
 _SILENT: Final = raw(
     "events_accepted_total",
@@ -64,6 +75,31 @@ def engine_cases(configuration: Configuration) -> tuple[Case, ...]:
             {"20m": [watchdog], "24m": [watchdog, nobody]},
         ),
     )
+
+
+def second_case(configuration: Configuration) -> Case:
+    """Events that are held back: around the limit, and for how long what a worker said last is remembered."""
+    rules, limit, gone = rules_of(configuration), float(HELD_BACK_SECONDS), "24m"
+    rule, every_us = rules["FlowmetricsEventsHeldBack"][0], duration_us(SECONDS.every)
+    forgotten = later(gone, duration_text(duration_us(DIP) // every_us * every_us))
+    vanishes = [Stretch("0s", 0.0), Stretch(SECONDS.begun, limit + 1), Stretch(gone, None)]
+    anew = _held([Stretch(gone, 0.0, 45.0), Stretch(SECONDS.back, 0.0)], worker="b")
+    halves = [_held(during(limit / 2 + 1, timeline=SECONDS), worker) for worker in "ab"]
+    tried = [Tried("alive", ALIVE, None)]
+    for cluster, lines, fires, until in (
+        ("held back below", [_held(during(limit - 1, timeline=SECONDS))], False, ""),
+        ("held back at", [_held(during(limit, timeline=SECONDS))], False, ""),
+        ("held back", [_held(during(limit + 1, timeline=SECONDS))], True, ""),
+        ("held back, as two workers say", halves, False, ""),
+        ("held back, and nobody says so any more", [_held(vanishes)], True, forgotten),
+        ("held back, and another worker counts anew", [_held(vanishes), anew], True, forgotten),
+    ):
+        tried.append(Tried(cluster, lines, rule if fires else None, until=until, unit="track-0"))
+    return case("events are held back", SECONDS, rules, tried)
+
+
+def _held(stretches: Sequence[Stretch], worker: str = "a") -> Line:
+    return raw("engine_stable_offset_age_seconds", *stretches, worker=worker, unit="track-0")
 
 
 def _lag(rules: Rules) -> Iterator[Tried]:
@@ -204,6 +240,12 @@ def _disturbed(rules: Rules) -> Iterator[Tried]:
             {"source": "any"},
             [*ALIVE, _SILENT, said_to_fire(stale, begun, later(begun, "16m"), source="any")],
             [(stale, begun, back)],
+        ),
+        (
+            "held back",
+            {"unit": "track-0"},
+            [*ALIVE, _held(during(HELD_BACK_SECONDS + 1.0))],
+            [(rules["FlowmetricsEventsHeldBack"][0], begun, back)],
         ),
         (
             "late",

@@ -18,6 +18,10 @@ NOT_READY: Final = "not ready"
 """The value stream whose worker restarts."""
 RENAMED: Final = "renamed"
 """The value stream that another worker shows once it burns."""
+SHOWN_TWICE: Final = "shown twice"
+"""The value stream that two workers show."""
+NEW: Final = "new"
+"""The value stream that was not known a window ago."""
 _NEAR: Final = 0.0001
 """How near to its limit a burn is tried: shares are no binary fractions."""
 
@@ -35,13 +39,13 @@ def burn_cases(configuration: Configuration) -> list[Case]:
                 **each.cells,
                 **worker(RESTARTS if name == NOT_READY else "a"),
             }
+            shown = list[Line]()
             if longest not in burns:
                 samples = [Stretch("0s", float(number))]
-                lines.append(Line("flowmetrics_kpi_samples", {**told, "window": longest}, samples))
+                shown.append(Line("flowmetrics_kpi_samples", {**told, "window": longest}, samples))
             for window, burn in burns.items():
-                labels = {**told, "window": window}
-                shown = _lines(labels, 1 - each.budget * burn, number, each)
-                lines += [part for line in shown for part in (_renamed(line) if name == RENAMED else [line])]
+                shown += _lines({**told, "window": window}, 1 - each.budget * burn, number, each)
+            lines += [part for line in shown for part in _by_workers(name, line)]
             for rule, speed, long in zip(rules, ("fast", "slow"), (each.middle, each.long), strict=True):
                 if speed in fires:
                     labels = {"kpi": each.kpi.name, "value_stream": name, **each.cells, "window": long}
@@ -72,12 +76,23 @@ def _tried(each: Burning) -> Iterator[tuple[str, Mapping[str, float], int, str]]
     yield "all", dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, "fast slow"
     yield NOT_READY, dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, ""
     yield RENAMED, dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, "fast slow"
+    yield SHOWN_TWICE, dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, "fast slow"
+    yield NEW, dict.fromkeys(all_windows, FAST_BURN + 1.0), enough, ""
 
 
-def _renamed(line: Line) -> Iterator[Line]:
-    """One worker shows it until it burns, and then another."""
-    yield replace(line, stretches=[line.stretches[0], Stretch(MOVED, None)])
-    yield Line(line.metric, {**line.labels, **worker("b")}, [Stretch(MOVED, line.stretches[-1].value)])
+def _by_workers(name: str, line: Line) -> Iterator[Line]:
+    """What workers show of a value stream from the begin on, and once it burns."""
+    another = replace(line, labels={**line.labels, **worker("b")})
+    since = [Stretch(MOVED, line.stretches[-1].value)]
+    if name == NEW:
+        yield replace(line, stretches=since)
+    elif name == RENAMED:
+        yield replace(line, stretches=[line.stretches[0], Stretch(MOVED, None)])
+        yield replace(another, stretches=since)
+    else:
+        yield line
+    if name == SHOWN_TWICE:
+        yield another
 
 
 def _lines(labels: Mapping[str, str], share: float, number: int, each: Burning) -> Iterator[Line]:

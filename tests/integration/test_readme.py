@@ -1,9 +1,10 @@
-"""The README as a newcomer follows it: each block in turn, word for word, in a fresh copy with an empty home.
+"""The README as a newcomer follows it: each block and each command within the text in turn, word for word, in a fresh
+copy with an empty home.
 
-Three things differ from what a newcomer does. Port 8080 may be taken here, so the system chooses one: `make demo` is
+Four things differ from what a newcomer does. Port 8080 may be taken here, so the system chooses one: `make demo` is
 told so by the environment, `flowmetrics run` by a flowmetrics.yaml, and where a block says 127.0.0.1:8080 it is read as
-the address that was told. No terminal is here, so that file also asks for the words that one would show. And pip may
-use what it has downloaded before.
+the address that was told. No terminal is here, so that file also asks for the words that one would show, and `flowmetrics
+top` is told where to look, and to look once. And pip may use what it has downloaded before.
 
 A block that is not in `STEPS` fails the tests: say there how it is tried, or why it is not.
 """
@@ -26,7 +27,7 @@ import orjson
 import pytest
 import urllib3
 import yaml
-from engine import SERVES, Metrics, until
+from engine import SERVES, Metrics, free_port, until
 
 from flowmetrics.configuration import Configuration
 from flowmetrics.publishing.rules.files import alerts
@@ -42,23 +43,24 @@ T-1,Bug,Done,2025-03-01T11:00:00Z
 T-2,Bug,Done,2025-03-02T00:00:01Z
 T-3,Bug,Done,2525-03-02T00:00:00Z
 """
+INLINE: Final = r"`((?:\.venv/bin/\w+|make) [^`\n]+)`"
 FLOW_TIME: Final = {"value_stream": "checkout", "item_type": "defect", "window": "1d", "percentile": "p50"}
 
 
 @dataclass(frozen=True)
 class Block:
-    """A command with the output that the README shows for it, or another fenced block."""
+    """A command with the output that the README shows for it, or another fenced block, or a command within the text."""
 
     words: str
     output: str = ""
 
 
 def blocks(text: str) -> list[Block]:
-    """What is to be tried, in order: each command of the console blocks, and the other blocks as a whole."""
+    """What is to be tried, in order: each command of the console blocks and of the text, other blocks as a whole."""
     found = []
-    for kind, body in re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S):
+    for kind, body, inline in re.findall(rf"^```(\w*)\n(.*?)^```$|{INLINE}", text, re.M | re.S):
         if kind != "console":
-            found.append(Block(body))
+            found.append(Block(inline or body))
             continue
         for command in re.split(r"^\$ ", body, flags=re.M)[1:]:
             first, *rest = command.splitlines()
@@ -190,8 +192,12 @@ def demo(newcomer: Newcomer, block: Block) -> None:
     assert "Ctrl-C" in newcomer.told.read_text()
     live = urllib3.request("GET", f"{newcomer.address}/", timeout=10)
     assert (live.status, live.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    assert "nothing of it is kept" in newcomer.ends()
-    assert not (newcomer.place / "flowmetrics-data").exists()
+
+
+def top(newcomer: Newcomer, block: Block) -> None:
+    told = newcomer.types(f"{block.words} --once --url {newcomer.address}")
+    assert re.search(r"flow time 7d p85 +checkout", told)
+    assert re.search(r"nps 7d +mobile-app", told)
 
 
 def page(newcomer: Newcomer, block: Block) -> None:
@@ -202,6 +208,16 @@ def page(newcomer: Newcomer, block: Block) -> None:
     assert first.endswith(alert.annotations["summary"].rpartition("}}")[2])
     assert next_step == f"  next step  {alert.annotations['next_step']}"
     assert (newcomer.place / runbook.split()[-1]).is_file()
+
+
+def elsewhere(newcomer: Newcomer, block: Block) -> None:
+    """After Ctrl-C, which keeps nothing, on another port; the system says which one is free."""
+    assert "nothing of it is kept" in newcomer.ends()
+    port = free_port()
+    newcomer.starts(block.words.replace("9090", str(port)), r"metrics     (http://\S+)/metrics")
+    assert newcomer.address == f"http://127.0.0.1:{port}"
+    assert "nothing of it is kept" in newcomer.ends()
+    assert not (newcomer.place / "flowmetrics-data").exists()
 
 
 def run(newcomer: Newcomer, block: Block) -> None:
@@ -268,7 +284,6 @@ def rejected(newcomer: Newcomer, block: Block) -> None:
 
 
 def explain(newcomer: Newcomer, block: Block) -> None:
-    newcomer.ends()  # the README says: stop the engine first
     told = newcomer.types(block.words)
     assert "'In Progress' = active" in told
     assert "'Done' = done" in told
@@ -276,6 +291,7 @@ def explain(newcomer: Newcomer, block: Block) -> None:
 
 
 def audit(newcomer: Newcomer, block: Block) -> None:
+    newcomer.ends()  # the README says: stop it first
     assert "histories and panes agree" in newcomer.types(block.words)
 
 
@@ -287,7 +303,9 @@ def itself(newcomer: Newcomer, block: Block) -> None:
 STEPS: Final[dict[str, Callable[[Newcomer, Block], None]]] = {
     "git clone ": clone,
     "make demo": demo,
+    ".venv/bin/flowmetrics top": top,
     "PAGE NpsScoreDrop": page,
+    "make demo LISTEN=": elsewhere,
     ".venv/bin/flowmetrics run": run,
     "curl -s http://127.0.0.1:8080/events ": tell,
     "curl -s http://127.0.0.1:8080/metrics ": show,
@@ -307,7 +325,8 @@ BLOCKS: Final = blocks((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 def begins(block: Block) -> list[str]:
-    return [begin for begin in STEPS if block.words.startswith(begin)]
+    known = [begin for begin in STEPS if block.words.startswith(begin)]
+    return [max(known, key=len)] if known else []
 
 
 def test_every_block_of_the_readme_has_a_step_of_its_own() -> None:
@@ -320,8 +339,9 @@ def test_the_readme_is_true(newcomer: Newcomer, begin: str, block: Block) -> Non
 
 
 def test_a_command_that_the_readme_gains_is_a_block_of_its_own_with_its_output() -> None:
-    text = "```console\n$ one\n  two\nout\nput\n$ three\n```\ntext\n```yaml\na: 1\n```\n```\nbare\n```\n"
-    assert blocks(text) == [Block("one\n  two", "out\nput"), Block("three"), Block("a: 1\n"), Block("bare\n")]
+    text = "```console\n$ one\n  two\nout\nput\n$ three\n```\n`text`\n```yaml\na: 1\n```\n`make it`\n```\nbare\n```\n"
+    yaml_block, inline, bare = Block("a: 1\n"), Block("make it"), Block("bare\n")
+    assert blocks(text) == [Block("one\n  two", "out\nput"), Block("three"), yaml_block, inline, bare]
 
 
 def test_every_picture_is_shown_and_every_picture_that_is_shown_is_there() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import pytest
 import urllib3
@@ -19,6 +16,8 @@ import yaml
 from engine import free_port, until
 from parts import DEPLOY, fails, passes, tool
 
+from agents.program import Program
+from agents.watching import Notification, Receiver
 from flowmetrics.configuration import Configuration
 from flowmetrics.publishing.rules import files as rules
 from flowmetrics.settings import read_settings
@@ -95,10 +94,13 @@ def test_every_alert_that_the_configuration_names_is_in_the_rules() -> None:
 class Alertmanager:
     """A running one: alerts go in, and what it does with them comes out."""
 
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.heard: list[tuple[str, dict[str, Any]]] = []
-        """Path and body of each notification."""
+    def __init__(self) -> None:
+        self.url = ""
+        self._heard: list[tuple[str, Notification]] = []
+
+    def hears(self, place: str, notification: Notification) -> None:
+        """Note what it sent to a place."""
+        self._heard.append((place, notification))
 
     def fire(self, *alerts: Labels, ended: bool = False, **annotations: str) -> None:
         """Tell it that alerts fire, or no longer do."""
@@ -107,17 +109,17 @@ class Alertmanager:
             {"labels": each, "annotations": annotations, **({"startsAt": now, "endsAt": now} if ended else {})}
             for each in alerts
         ]
-        answer = urllib3.request("POST", f"{self._url}/api/v2/alerts", json=told, retries=False)
+        answer = urllib3.request("POST", f"{self.url}/api/v2/alerts", json=told, retries=False)
         assert answer.status == 200, answer.data
 
     def states(self) -> dict[str, str]:
         """What each alert is called here, and whether it is active or suppressed."""
-        told = urllib3.request("GET", f"{self._url}/api/v2/alerts", retries=False).json()
+        told = urllib3.request("GET", f"{self.url}/api/v2/alerts", retries=False).json()
         return {_short(one["labels"]): one["status"]["state"] for one in told}
 
     def groups(self) -> dict[str, list[str]]:
         """The receiver and labels of each group, and the alerts in it."""
-        told = urllib3.request("GET", f"{self._url}/api/v2/alerts/groups", retries=False).json()
+        told = urllib3.request("GET", f"{self.url}/api/v2/alerts/groups", retries=False).json()
         return {
             f"{one['receiver']['name']}: {_short(one['labels'])}": sorted(
                 _short(each["labels"]) for each in one["alerts"]
@@ -125,9 +127,9 @@ class Alertmanager:
             for one in told
         }
 
-    def notifications(self, path: str) -> list[dict[str, Any]]:
-        """What was sent to a path."""
-        return [body for to, body in self.heard if to == path]
+    def notifications(self, place: str) -> list[Notification]:
+        """What was sent to a place."""
+        return [body for to, body in self._heard if to == place]
 
 
 def _short(labels: Labels) -> str:
@@ -135,44 +137,19 @@ def _short(labels: Labels) -> str:
     return " ".join(labels[name] for name in names if labels.get(name, "flow") != "flow")
 
 
-@contextmanager
-def receiving(heard: list[tuple[str, dict[str, Any]]]) -> Iterator[str]:
-    """The address of a server that takes every notification."""
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            heard.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(b"ok")
-
-        def log_message(self, *words: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-def _as_shipped(folder: Path, receiver: str) -> Path:
+def _as_shipped(folder: Path, urls: Mapping[str, str]) -> Path:
     """The configuration as shipped, but for where secrets lie, where the receivers are, and shorter waits."""
     content = yaml.safe_load(CONFIG.read_text())
-    (folder / "slack").write_text(f"{receiver}/chat")
+    (folder / "slack").write_text(urls["chat"])
     (folder / "pagerduty").write_text("key")
-    content["global"] |= {"slack_api_url_file": str(folder / "slack"), "pagerduty_url": f"{receiver}/pagerduty"}
+    content["global"] |= {"slack_api_url_file": str(folder / "slack"), "pagerduty_url": urls["pagerduty"]}
     content["templates"] = [str(CONFIG.parent / name) for name in content["templates"]]
     content["route"] |= {"group_wait": "1s", "group_interval": "1s"}
     for each in content["receivers"]:
         for one in each.get("pagerduty_configs", ()):
             one["routing_key_file"] = str(folder / "pagerduty")
         for one in each.get("webhook_configs", ()):
-            one["url"] = f"{receiver}/switch"
+            one["url"] = urls["switch"]
     (folder / "alertmanager.yaml").write_text(yaml.safe_dump(content))
     return folder / "alertmanager.yaml"
 
@@ -180,29 +157,24 @@ def _as_shipped(folder: Path, receiver: str) -> Path:
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
     """An Alertmanager with the shipped configuration and receivers of ours."""
-    program = tool("prometheus-alertmanager")
-    address = f"127.0.0.1:{free_port()}"
-    one = Alertmanager(f"http://{address}")
-    with receiving(one.heard) as receiver, (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [program, f"--config.file={_as_shipped(tmp_path, receiver)}", f"--storage.path={tmp_path / 'storage'}",
-             f"--web.listen-address={address}", "--cluster.listen-address="],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+    name, one = tool("prometheus-alertmanager"), Alertmanager()
+    address = f"127.0.0.1:{free_port()}"  # known before, because links that it writes lead to it
+    with ExitStack() as held:
+        receivers = {place: Receiver(partial(one.hears, place)) for place in ("chat", "pagerduty", "switch")}
+        for receiver in receivers.values():
+            held.callback(receiver.close)
+        config = _as_shipped(tmp_path, {place: receiver.url for place, receiver in receivers.items()})
+        program = Program(
+            lambda _: [
+                str(name), f"--config.file={config}", f"--storage.path={tmp_path / 'storage'}",
+                f"--web.listen-address={address}", "--cluster.listen-address=",
+            ],
+            tmp_path / "log",
         )  # fmt: skip
-        try:
-
-            def ready() -> bool:
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                try:
-                    return bool(urllib3.request("GET", f"http://{address}/-/ready", retries=False).status == 200)
-                except urllib3.exceptions.HTTPError:
-                    return False
-
-            until(ready, "Alertmanager is ready", 30)
-            yield one
-        finally:
-            process.kill()
-            process.wait()
+        held.callback(program.kill)
+        program.start()
+        one.url = program.url
+        yield one
 
 
 def test_what_moves_one_kpi_of_many_value_streams_is_one_notification(alertmanager: Alertmanager) -> None:
@@ -229,7 +201,7 @@ def test_what_moves_one_kpi_of_many_value_streams_is_one_notification(alertmanag
         "pager: trial FlowmetricsNotReady": ["trial FlowmetricsNotReady page"],
     }
     until(lambda: alertmanager.groups() == wanted, "alerts are grouped")
-    until(lambda: len(alertmanager.notifications("/pagerduty")) == len(wanted), "each group is sent")
+    until(lambda: len(alertmanager.notifications("pagerduty")) == len(wanted), "each group is sent")
 
 
 @pytest.mark.parametrize("name", ["FlowmetricsNotReady", "FlowmetricsAbsent"])
@@ -279,7 +251,7 @@ def test_an_engine_that_is_gone_pages_once(alertmanager: Alertmanager) -> None:
 def test_a_silent_source_mutes_nothing_because_others_feed_the_same_value_streams(alertmanager: Alertmanager) -> None:
     alertmanager.fire(fired("FlowmetricsSourceStale"), fired("FlowTimeDrift"), fired("FlowEfficiencyDrift", "ticket"))
     until(lambda: len(alertmanager.states()) == 3, "all are there")
-    until(lambda: len(alertmanager.notifications("/chat")) == 3, "all are told")
+    until(lambda: len(alertmanager.notifications("chat")) == 3, "all are told")
     assert {*alertmanager.states().values()} == {"active"}
 
 
@@ -311,8 +283,8 @@ def test_a_page_says_what_moved_what_to_do_next_and_where_to_read_on(alertmanage
         "dashboard_url": "/d/flowmetrics-kpi",
     }
     alertmanager.fire(alert, **said)
-    until(lambda: alertmanager.notifications("/chat") and alertmanager.notifications("/pagerduty"), "it is sent")
-    (attachment,) = alertmanager.notifications("/chat")[0]["attachments"]
+    until(lambda: alertmanager.notifications("chat") and alertmanager.notifications("pagerduty"), "it is sent")
+    (attachment,) = alertmanager.notifications("chat")[0]["attachments"]
     assert attachment["title"] == f"PAGE [production] [flow] {said['summary']}"
     assert attachment["title_link"] == said["runbook_url"]
     assert attachment["text"].splitlines() == [
@@ -323,15 +295,15 @@ def test_a_page_says_what_moved_what_to_do_next_and_where_to_read_on(alertmanage
         "board: http://localhost:3000/d/flowmetrics-kpi",
         "owner: delivery",
     ]
-    page = alertmanager.notifications("/pagerduty")[0]
+    page = alertmanager.notifications("pagerduty")[0]
     assert page["payload"]["summary"] == attachment["title"]
     assert page["payload"]["severity"] == "critical"
     assert page["payload"]["custom_details"]["next_step"] == said["next_step"]
     assert page["links"] == [{"href": said["runbook_url"], "text": "Runbook"}]
     alertmanager.fire(alert, ended=True, **said)
-    until(lambda: len(alertmanager.notifications("/chat")) > 1, "the end is sent")
-    assert alertmanager.notifications("/chat")[1]["attachments"][0]["title"].startswith("RESOLVED")
-    assert alertmanager.notifications("/pagerduty")[1]["event_action"] == "resolve"
+    until(lambda: len(alertmanager.notifications("chat")) > 1, "the end is sent")
+    assert alertmanager.notifications("chat")[1]["attachments"][0]["title"].startswith("RESOLVED")
+    assert alertmanager.notifications("pagerduty")[1]["event_action"] == "resolve"
 
 
 def test_a_runbook_that_is_a_path_is_told_as_text_and_the_link_leads_to_alertmanager(
@@ -339,10 +311,10 @@ def test_a_runbook_that_is_a_path_is_told_as_text_and_the_link_leads_to_alertman
 ) -> None:
     (shipped,) = (alert for alert in rules.alerts(Configuration()) if alert.alert == "FlowTimeDrift")
     alertmanager.fire(fired("FlowTimeDrift"), **shipped.annotations)
-    until(lambda: alertmanager.notifications("/chat") and alertmanager.notifications("/pagerduty"), "it is sent")
-    (attachment,) = alertmanager.notifications("/chat")[0]["attachments"]
+    until(lambda: alertmanager.notifications("chat") and alertmanager.notifications("pagerduty"), "it is sent")
+    (attachment,) = alertmanager.notifications("chat")[0]["attachments"]
     assert "runbook: docs/runbooks/FlowTimeDrift.md" in attachment["text"].splitlines()
-    (link,) = alertmanager.notifications("/pagerduty")[0]["links"]
+    (link,) = alertmanager.notifications("pagerduty")[0]["links"]
     assert link == {"href": attachment["title_link"], "text": "Alertmanager"}
     assert urllib3.request("GET", link["href"], retries=False).status == 200
 
@@ -350,9 +322,9 @@ def test_a_runbook_that_is_a_path_is_told_as_text_and_the_link_leads_to_alertman
 def test_a_page_of_many_alerts_names_the_kpi_and_every_value_stream(alertmanager: Alertmanager) -> None:
     for n in range(7):
         alertmanager.fire(fired("FlowTimeDrift", value_stream=f"stream {n}"), summary=f"flow_time of stream {n} moved")
-    until(lambda: alertmanager.notifications("/chat"), "it is sent")
-    until(lambda: "7 in all" in alertmanager.notifications("/chat")[-1]["attachments"][0]["text"], "all are in it")
-    attachment = alertmanager.notifications("/chat")[-1]["attachments"][0]
+    until(lambda: alertmanager.notifications("chat"), "it is sent")
+    until(lambda: "7 in all" in alertmanager.notifications("chat")[-1]["attachments"][0]["text"], "all are in it")
+    attachment = alertmanager.notifications("chat")[-1]["attachments"][0]
     assert attachment["title"] == "PAGE [production] [flow] FlowTimeDrift (7 alerts)"
     assert attachment["text"].count("flow_time of stream") == 5
     assert "… and more, 7 in all, stream 5, stream 6" in attachment["text"].splitlines()
@@ -362,5 +334,5 @@ def test_the_dead_mans_switch_hears_the_watchdog_at_once_even_while_the_engine_i
     alertmanager: Alertmanager,
 ) -> None:
     alertmanager.fire(fired("FlowmetricsNotReady"), fired("FlowmetricsWatchdog", "none"))
-    until(lambda: alertmanager.notifications("/switch"), "the switch hears it")
-    assert alertmanager.notifications("/switch")[0]["status"] == "firing"
+    until(lambda: alertmanager.notifications("switch"), "the switch hears it")
+    assert alertmanager.notifications("switch")[0]["status"] == "firing"

@@ -6,9 +6,8 @@ addresses and folders are others. Grafana is not to be had here.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -16,10 +15,11 @@ import pytest
 import urllib3
 import yaml
 from broker import Broker
-from engine import EngineProcess, done, free_port, until
+from engine import EngineProcess, done, until
 from fleet import Worker
 from parts import DEPLOY, checker, fails, passes, tool
 
+from agents.program import Program
 from agents.settings import load_configuration
 
 Service: TypeAlias = dict[str, Any]
@@ -112,25 +112,17 @@ def started_prometheus(folder: Path, words: list[str], target: str) -> Iterator[
     config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
     here = {"/etc/prometheus/prometheus.yaml": folder / "prometheus.yaml", "/prometheus": folder / "prometheus"}
-    address = f"127.0.0.1:{free_port()}"
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [tool("prometheus"), *(_there(word, here) for word in words), f"--web.listen-address={address}"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder,
-        )  # fmt: skip
+    program = Program(
+        lambda address: [
+            str(tool("prometheus")), *(_there(word, here) for word in words), f"--web.listen-address={address}",
+        ],
+        folder / "log",
+    )  # fmt: skip
     try:
-
-        def ready() -> bool:
-            assert process.poll() is None, (folder / "log").read_text()
-            with suppress(urllib3.exceptions.HTTPError):
-                return bool(urllib3.request("GET", f"http://{address}/-/ready", retries=False).status == 200)
-            return False
-
-        until(ready, "Prometheus is ready", 30)
-        yield f"http://{address}"
+        program.start()
+        yield program.url
     finally:
-        process.kill()
-        process.wait()
+        program.kill()
 
 
 def _there(word: str, here: dict[str, Path]) -> str:

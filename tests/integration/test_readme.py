@@ -3,8 +3,8 @@ copy with an empty home.
 
 Four things differ from what a newcomer does. Port 8080 may be taken here, so the system chooses one: `make demo` is
 told so by the environment, `flowmetrics run` by a flowmetrics.yaml, and where a block says 127.0.0.1:8080 it is read as
-the address that was told. No terminal is here, so that file also asks for the words that one would show, and `flowmetrics
-top` is told where to look, and to look once. And pip may use what it has downloaded before.
+the address that was told. No terminal is here, so that file also asks for the words that one would show. The command
+`flowmetrics top` is told where to look, and to look once. And pip may use what it has downloaded before.
 
 A block that is not in `STEPS` fails the tests: say there how it is tried, or why it is not.
 """

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import chromium
 import urllib3
 from engine import COMMAND, free_port
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+FLAGS = [*chromium.FLAGS, "--hide-scrollbars"]
 SLUMPED = b'"state":"drifting"'
 PATIENCE_SECONDS = 900.0
 
@@ -44,9 +44,8 @@ async def opened(browser: Browser, url: str, width: int, height: int, dark: bool
 
 async def take(url: str) -> None:
     """Every picture."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=found, args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=chromium.installed(), args=FLAGS)
         for name, dark in (("page-light", False), ("page-dark", True)):
             page = await opened(browser, url, 1200, 850, dark)
             await page.screenshot(path=FOLDER / f"{name}.png")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
+import chromium
 import pytest
+import pytest_asyncio
 from engine import EngineProcess
+from playwright.async_api import Browser, async_playwright
 
 Start: TypeAlias = Callable[..., EngineProcess]
 
@@ -37,3 +40,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
     """An engine that runs through all tests of a module, which keep to value streams of their own."""
     with EngineProcess(tmp_path_factory.mktemp("shared")) as running:
         yield running.ready()
+
+
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """The Chromium of this machine."""
+    program = chromium.installed()
+    if program is None:
+        pytest.skip("left out: no Chromium on this machine; install it to run the browser tests")
+    async with async_playwright() as playwright:
+        running = await playwright.chromium.launch(executable_path=program, args=chromium.FLAGS)
+        yield running
+        await running.close()

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeAlias
 
 import pytest
 import pytest_asyncio
 from engine import EngineProcess, done, event, free_port
-from playwright.async_api import Browser, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Make: TypeAlias = Callable[..., EngineProcess]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 HOSTILE = "<img src=x onerror=\"document.body.dataset.owned='yes'\">"
 PATIENCE_MS = 20_000
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """The Chromium of this machine."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip("left out: no Chromium on this machine; install it to run the browser tests")
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield chromium
-        await chromium.close()
 
 
 class Watched:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import combinations
@@ -17,7 +16,7 @@ import orjson
 import pytest
 import pytest_asyncio
 from engine import EngineProcess, done, event, until
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from agents.past import HOUR_SECONDS, WEEK_HOURS, Past
 from flowmetrics.configuration import Configuration
@@ -28,21 +27,8 @@ from flowmetrics.steps.read import Points
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 Make: TypeAlias = Callable[..., EngineProcess]
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 30_000
 USUAL = 200.0
-
-
-@pytest_asyncio.fixture(loop_scope="module", scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    """The Chromium of this machine."""
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("left out: no Chromium on this machine; install it to run the browser tests")
-    async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield chromium
-        await chromium.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -23,6 +23,7 @@ from flowmetrics.families import Labels
 from flowmetrics.kpi import BurnAlert, DriftAlert, Kpi, NoAlert, Point
 from flowmetrics.kpis import selected
 from flowmetrics.publishing.rules.cells import watched
+from flowmetrics.publishing.rules.form import runbook
 from flowmetrics.steps.read import Points
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class LiveFeed:
         local = configuration.broker.startswith("local://")
         self._details = "elsewhere" if not local else "token" if configuration.token_file else "open"
         self._watched = {each.kpi.name: each for each in watched(configuration)}
+        self._runbooks = {name: runbook(each.name, configuration) for name, each in self._watched.items()}
         kpis = selected(configuration)
         self._kpis = {kpi.name: self._as_watched(kpi) for kpi in kpis}
         self._past = past
@@ -272,6 +274,7 @@ class LiveFeed:
             "samples_min": kpi.samples_min,
             "watched": dict(each.cells) if each else None,
             "alert": each.name if each else None,
+            "runbook": self._runbooks.get(kpi.name),
             "next_step": kpi.alert.next_step if isinstance(kpi.alert, DriftAlert) else None,
             "not_judged": _not_judged(kpi.alert),
         }

@@ -77,10 +77,17 @@ export class Card {
     const heads = total || drawn.length === 1 ? [first] : [first, ...drawn.keys()].filter((k, i) => i === 0 || k !== first).slice(0, HEADLINES_MAX);
     this.#figures.replaceChildren(...heads.map((k, i) => this.#figure(drawn[k], k, i === 0, drawn.length > 1)));
     const complete = drawn.length <= heads.length;
-    this.#advice.textContent = this.#kpi.next_step ?? "";
+    this.#advice.replaceChildren(...[this.#kpi.next_step, " ", this.#runbook()].filter(Boolean));
     this.#rows.push(() => { this.#advice.hidden = !this.#kpi.next_step || !drawn.some(({series}) => ALARMING.includes(series.state)); });
     this.#legend.replaceChildren(...(complete ? [] : [this.#list(drawn, spread)]), ...this.#undrawn(listed));
     this.#buildSlices();
+  }
+
+  // A runbook that is a file of a checkout is named; the engine does not serve it.
+  #runbook() {
+    const {alert = null, runbook = null} = this.#kpi;
+    if (runbook === null) return "";
+    return /^https?:/.test(runbook) ? element("a", "", {href: runbook}, `Runbook of ${alert}`) : `Runbook of ${alert}: ${runbook}`;
   }
 
   // Labels with one value are said, not offered; a plain total needs no saying.

@@ -289,6 +289,16 @@ async def test_the_total_comes_first_and_no_more_than_eight_lines_are_drawn(engi
     await expect(card(page, "flow_velocity").locator("summary")).to_have_text("5 more, not drawn")
 
 
+async def test_what_moved_leads_to_its_runbook(engine: Engine, page: Page) -> None:
+    runbook = "https://runbooks.example/FlowTimeDrift.md"
+    told = {"next_step": "Look.", "alert": "FlowTimeDrift", "runbook": runbook}
+    engine.catalogue = CATALOGUE | {"kpis": [one | told for one in CATALOGUE["kpis"]]}
+    engine.knows(flow_time(1 * DAY) | {"state": "drifting"})
+    await opened(page, engine)
+    await expect(card(page, "flow_time").locator(".advice")).to_have_text("Look. Runbook of FlowTimeDrift")
+    await expect(card(page, "flow_time").locator(".advice a")).to_have_attribute("href", runbook)
+
+
 async def test_value_stream_and_window_are_chosen_and_kept_in_the_address(engine: Engine, page: Page) -> None:
     engine.knows(flow_time(1 * DAY), flow_time(2 * DAY, window="1d"), flow_time(5 * DAY, stream="billing"))
     await opened(page, engine)

@@ -93,6 +93,8 @@ async def test_what_moved_is_said_above_with_what_is_usual_and_a_next_step_on_it
     await expect(card.locator(".figure.primary .state")).to_have_attribute("data-state", "suspect")
     await expect(card.locator(".figure.primary .state")).to_contain_text("usual 200, suspect below")
     await expect(card.locator(".advice")).to_contain_text("Look whether load grew as well")
+    runbook = "Runbook of FlowVelocityDrift: docs/runbooks/FlowVelocityDrift.md"
+    await expect(card.locator(".advice")).to_contain_text(runbook)
     await expect(page.locator('[data-kpi="flow_load"] .advice')).to_be_hidden()
     mix = page.locator('[data-kpi="flow_distribution"] .metric')
     await expect(mix).to_contain_text("nobody is told of it")

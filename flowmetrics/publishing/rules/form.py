@@ -111,9 +111,14 @@ def still_firing(alert: str) -> str:
     return f'and ignoring ({added}) ALERTS{{alertname="{alert}",alertstate="firing"}}'
 
 
+def runbook(alert: str, configuration: Configuration) -> str:
+    """Where the runbook of an alert is read: an address, or a file of the checkout."""
+    return f"{configuration.runbooks_url.rstrip('/')}/{alert}.md"
+
+
 def links(alert: str, board: str, configuration: Configuration) -> dict[str, str]:
     """The annotations that lead from an alert to its runbook and to a board."""
     return {
-        "runbook_url": f"{configuration.runbooks_url.rstrip('/')}/{alert}.md",
+        "runbook_url": runbook(alert, configuration),
         "dashboard_url": f"{(configuration.dashboards_url or '').rstrip('/')}/d/flowmetrics-{board}",
     }

@@ -285,8 +285,8 @@ async def test_top_says_that_a_worker_shows_a_part_and_no_two_workers_are_taken_
     second.ready()
 
     def shown() -> list[int]:
-        rows = [EngineView(worker.url).rows()[1] for worker in (first, second)]
-        return [len({row.value_stream for row in each}) for each in rows]
+        readings = [EngineView(worker.url).reading() for worker in (first, second)]
+        return [len({row.value_stream for row in each.rows}) for each in readings]
 
     until(lambda: sum(shown()) == 12 and all(shown()), "each shows its value streams", CATCH_UP_SECONDS)
     said = command("top", "--once", "--url", first.url, cwd=first.directory).well()

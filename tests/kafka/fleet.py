@@ -89,7 +89,7 @@ class Fleet:
     def told(self) -> str:
         """What each worker says of itself, and the end of its log."""
         return "\n".join(
-            f"--- worker {number}: {worker.state()}\n{worker.log.read_text(errors='replace')[-3000:]}"
+            f"--- worker {number}: {worker.state()}\n{worker.said_ever[-3000:]}"
             for number, worker in enumerate(self.workers)
         )
 

@@ -142,7 +142,8 @@ class Tallying:
                 self.counters.add("events_rejected", FOREIGN.value)
                 continue
             self.now = max(self.now, changes.now)
-            position.complete_until[changes.partition] = changes.complete_until
+            if changes.complete_until:  # who has just begun knows nothing yet; what was told before stays true
+                position.complete_until[changes.partition] = changes.complete_until
             position.swept[changes.partition] = changes.swept
             for epoch, told in changes.epochs.items():
                 if epoch > position.epoch and epoch not in self._panes:

@@ -70,3 +70,11 @@ def test_label_sets_beyond_the_limit_stay_counted_when_a_partition_moves() -> No
     takes(known, store, change)
     moved = Tallying(Topics("f", 1), 0, known, store, Nowhere())  # type: ignore[arg-type]
     assert moved.counters.stored() == [(["label_overflow", "flow_load"], 2)]
+
+
+def test_a_partition_of_track_that_begins_anew_takes_nothing_back_of_what_was_complete() -> None:
+    store, known = SimulatedStore(Table()), Known({1: Epoch(1, Configuration())})
+    tally = Tallying(Topics("f", 1), 0, known, store, Nowhere())  # type: ignore[arg-type]
+    told = [Told(msgspec.msgpack.encode(Changes(0, NOW, until, {}, 1)), n) for n, until in enumerate((NOW, 0))]
+    asyncio.run(tally.take(told, SimulatedEpochs([Configuration()])))  # type: ignore[arg-type]
+    assert tally.complete_until() == NOW

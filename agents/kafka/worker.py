@@ -182,6 +182,10 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             except Exception as error:
                 log.exception("%s failed, and begins again", unit.name)
                 unit.trouble = repr(error)
+            except asyncio.CancelledError:
+                if _is_cancelled():
+                    raise
+                log.warning("%s begins again: Kafka's client gave up what it waited for", unit.name)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _stand_by(self, names: list[str]) -> None:
@@ -190,6 +194,9 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
                 await follow(self._connection, self._topics, names, self._store)
             except (KafkaError, OSError, OperationError) as error:
                 log.warning("standing by for %s begins again: %r", ", ".join(names), error)
+            except asyncio.CancelledError:
+                if _is_cancelled():
+                    raise
             await asyncio.sleep(RETRY_SECONDS)
 
     def stable_age_seconds(self, unit: Unit) -> float:
@@ -241,6 +248,13 @@ class _App(faust.App):
 
     class BootStrategy(faust.App.BootStrategy):  # type: ignore[misc, valid-type] # the library has no types
         enable_kafka = False
+
+
+def _is_cancelled() -> bool:
+    """Whether this task is to end: where a broker goes away, Kafka's client cancels the futures that others wait for,
+    which looks the same."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _app(

@@ -182,3 +182,10 @@ def _password(configuration: Configuration) -> str:
         return Path(configuration.kafka_password_file).read_text(encoding="utf-8").rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"kafka.password_file {configuration.kafka_password_file}: {error}") from None
+
+
+def is_cancelled() -> bool:
+    """Whether this task is to end: where a broker goes away, Kafka's client cancels the futures that others wait for,
+    which looks the same."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from agents.heap import give_large_buffers_back
 from agents.judging import read_pseudonyms
-from agents.kafka.connection import Connection
+from agents.kafka.connection import Connection, is_cancelled
 from agents.kafka.epochs import EpochLog
 from agents.kafka.families import unit_families
 from agents.kafka.former import name_of
@@ -105,6 +105,9 @@ class KafkaEngine:
             except (KafkaError, OSError) as error:
                 log.warning("epochs are not followed for a moment: %r", error)
                 await asyncio.sleep(RETRY_SECONDS)
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
 
     async def _insist(self, do: Callable[[], Awaitable[None]]) -> None:
         """Do something, and begin it again as often as Kafka is away. Raises OperationError where it refuses."""

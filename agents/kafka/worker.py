@@ -27,7 +27,7 @@ from mode import Service
 
 from agents.kafka.assignor import assignor_of
 from agents.kafka.changelog import Lost
-from agents.kafka.connection import END_SECONDS, Connection
+from agents.kafka.connection import END_SECONDS, Connection, is_cancelled
 from agents.kafka.effort import Effort
 from agents.kafka.epochs import EpochLog
 from agents.kafka.former import leave_for_former
@@ -183,7 +183,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
                 log.exception("%s failed, and begins again", unit.name)
                 unit.trouble = repr(error)
             except asyncio.CancelledError:
-                if _is_cancelled():
+                if is_cancelled():
                     raise
                 log.warning("%s begins again: Kafka's client gave up what it waited for", unit.name)
             await asyncio.sleep(RETRY_SECONDS)
@@ -195,7 +195,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             except (KafkaError, OSError, OperationError) as error:
                 log.warning("standing by for %s begins again: %r", ", ".join(names), error)
             except asyncio.CancelledError:
-                if _is_cancelled():
+                if is_cancelled():
                     raise
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -248,13 +248,6 @@ class _App(faust.App):
 
     class BootStrategy(faust.App.BootStrategy):  # type: ignore[misc, valid-type] # the library has no types
         enable_kafka = False
-
-
-def _is_cancelled() -> bool:
-    """Whether this task is to end: where a broker goes away, Kafka's client cancels the futures that others wait for,
-    which looks the same."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def _app(

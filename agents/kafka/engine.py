@@ -104,10 +104,10 @@ class KafkaEngine:
                 await self._epochs.follow()
             except (KafkaError, OSError) as error:
                 log.warning("epochs are not followed for a moment: %r", error)
-                await asyncio.sleep(RETRY_SECONDS)
             except asyncio.CancelledError:
                 if is_cancelled():
                     raise
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _insist(self, do: Callable[[], Awaitable[None]]) -> None:
         """Do something, and begin it again as often as Kafka is away. Raises OperationError where it refuses."""
@@ -184,10 +184,8 @@ class KafkaEngine:
             shown.kpis = readings[-1].kpis if readings else shown.kpis
             if ready and not shown.ready:
                 log.info("ready")
-            shown.ready, shown.reason = (
-                ready,
-                reason,
-            )  # after the page: who asks for it because of this must find the numbers
+            # after the page: who asks for it because of this must find the numbers
+            shown.ready, shown.reason = ready, reason
         points = {key: held for each in readings for key, held in each.points.items()}
         for listener in shown.listeners:
             listener(now // SECOND_US, points)

@@ -185,7 +185,8 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             except asyncio.CancelledError:
                 if is_cancelled():
                     raise
-                log.warning("%s begins again: Kafka's client gave up what it waited for", unit.name)
+                unit.trouble = "Kafka's client gave up what it waited for"
+                log.warning("%s begins again: %s", unit.name, unit.trouble)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _stand_by(self, names: list[str]) -> None:
@@ -200,7 +201,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             await asyncio.sleep(RETRY_SECONDS)
 
     def stable_age_seconds(self, unit: Unit) -> float:
-        """For how long an open transaction has held back what a unit reads."""
+        """For how long an open transaction, or a broker that says nothing, has held back what a unit reads."""
         return self._log.stable_age_seconds(unit.places)
 
     async def _do(self, name: str, work: Coroutine[Any, Any, None]) -> None:

@@ -26,6 +26,7 @@ from flowmetrics.configuration import (
 from flowmetrics.errors import nearest
 from flowmetrics.kpi import measures
 from flowmetrics.kpis import READING, selected
+from flowmetrics.markdown import table
 from flowmetrics.setting_checks import Said, check, merged_survey
 from flowmetrics.setting_keys import KEYS, NAMES, TREE, Change, Key, Tree, named
 from flowmetrics.yaml_text import Spot, quoted, root_spot
@@ -98,8 +99,8 @@ def json_schema() -> dict[str, Any]:
 
 def reference() -> str:
     """All keys as a Markdown table, in the order of the table of keys."""
-    rows = [f"| `{key.path}` | {_default_text(key)} | {key.change.value} | {_cell(key.says)} |" for key in KEYS]
-    return "\n".join(["| key | default | a change is | what it says |", "| --- | --- | --- | --- |", *rows, ""])
+    rows = [(f"`{key.path}`", _default_text(key), key.change.value, key.says) for key in KEYS]
+    return "\n".join([*table(("key", "default", "a change is", "what it says"), rows), ""])
 
 
 def _section(spot: Spot, tree: Tree) -> dict[str, Any]:
@@ -200,9 +201,5 @@ def _default(key: Key) -> object:
 def _default_text(key: Key) -> str:
     default = _default(key)
     if default is None:
-        return _cell(key.default)
+        return key.default
     return f"`{default if isinstance(default, str) else json.dumps(default)}`"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

@@ -8,6 +8,7 @@ from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import EVERYWHERE, ON_KAFKA, EngineMetric
 from flowmetrics.kpi import BurnAlert, Kpi, NoAlert
 from flowmetrics.kpis import catalogue
+from flowmetrics.markdown import table
 from flowmetrics.publishing.rules.cells import minimum_text
 from flowmetrics.settings import reference
 
@@ -17,8 +18,8 @@ _GENERATED = "<!-- Made by `flowmetrics generate docs` from a declaration. Chang
 def documents(configuration: Configuration) -> Mapping[str, str]:
     """Path under the project → text: a page for every KPI, an index, the metrics of the engine, and every key."""
     kpis = catalogue(configuration)
-    rows = [f"| [{kpi.name}]({kpi.name}.md) | {kpi.question} | `{kpi.metric}` |" for kpi in kpis]
-    index = [_GENERATED, "# KPIs", "", "| KPI | question | metric |", "| --- | --- | --- |", *rows, ""]
+    rows = [(f"[{kpi.name}]({kpi.name}.md)", kpi.question, f"`{kpi.metric}`") for kpi in kpis]
+    index = [_GENERATED, "# KPIs", "", *table(("KPI", "question", "metric"), rows), ""]
     keys = [
         _GENERATED,
         "# Configuration",
@@ -37,6 +38,8 @@ def documents(configuration: Configuration) -> Mapping[str, str]:
 
 
 def _engine_metrics() -> list[str]:
+    runtimes = {"both": EVERYWHERE, "Kafka": ON_KAFKA}
+    rows = [_engine_metric(metric, runtime) for runtime, metrics in runtimes.items() for metric in metrics]
     return [
         _GENERATED,
         "# Metrics of the engine",
@@ -45,10 +48,7 @@ def _engine_metrics() -> list[str]:
         "of its own partitions; a `unit` is a partition of a step, such as `track-3`. What there is nothing to say",
         "of is absent.",
         "",
-        "| metric | type | labels | says | runtime |",
-        "| --- | --- | --- | --- | --- |",
-        *(_engine_metric(metric, "both") for metric in EVERYWHERE),
-        *(_engine_metric(metric, "Kafka") for metric in ON_KAFKA),
+        *table(("metric", "type", "labels", "says", "runtime"), rows),
         "",
         "Counters of both runtimes are kept over restarts. On Kafka they move from worker to worker with their",
         "partitions, which `increase` would take for events: ask by how much their sum over workers grew, as the",
@@ -58,14 +58,14 @@ def _engine_metrics() -> list[str]:
     ]
 
 
-def _engine_metric(metric: EngineMetric, runtime: str) -> str:
+def _engine_metric(metric: EngineMetric, runtime: str) -> tuple[str, ...]:
     labels = ", ".join(f"`{label}`" for label in metric.labels)
-    return f"| `{metric.name}` | {metric.type} | {labels} | {metric.help} | {runtime} |"
+    return f"`{metric.name}`", metric.type, labels, metric.help, runtime
 
 
 def _page(kpi: Kpi) -> list[str]:
     labels = ", ".join(f"`{label}`" for label in ("value_stream", *kpi.labels))
-    companions = [f"| `{c.name}` | {c.help} |" for c in kpi.companions]
+    metrics = [(kpi.metric, kpi.help), *((each.name, each.help) for each in kpi.companions)]
     return [
         _GENERATED,
         f"# {kpi.name}",
@@ -78,10 +78,7 @@ def _page(kpi: Kpi) -> list[str]:
         f"- labels: {labels}",
         f"- enough samples to page on: {kpi.samples_min}",
         "",
-        "| metric | says |",
-        "| --- | --- |",
-        f"| `{kpi.metric}` | {kpi.help} |",
-        *companions,
+        *table(("metric", "says"), [(f"`{name}`", says) for name, says in metrics]),
         "",
         "## Alert",
         "",
@@ -91,15 +88,11 @@ def _page(kpi: Kpi) -> list[str]:
         "",
         kpi.example.story,
         "",
-        "| time | event |",
-        "| --- | --- |",
-        *(f"| {time} | `{told}` |" for time, told in kpi.example.events),
+        *table(("time", "event"), [(time, f"`{told}`") for time, told in kpi.example.events]),
         "",
         f"At {kpi.example.at}:",
         "",
-        "| series | value |",
-        "| --- | --- |",
-        *(f"| `{series}` | {_value(value)} |" for series, value in kpi.example.values.items()),
+        *table(("series", "value"), [(f"`{series}`", _value(at)) for series, at in kpi.example.values.items()]),
         "",
     ]
 

@@ -227,8 +227,17 @@ def test_a_broker_that_is_away_takes_workers_out_of_the_service_and_restarts_non
     pods, events = sorted(of_kind(resources, "Service"), key=lambda one: "clusterIP" not in one["spec"])
     assert pods["spec"]["publishNotReadyAddresses"] is True
     assert "publishNotReadyAddresses" not in events["spec"]
-    assert events["spec"]["sessionAffinity"] == "ClientIP", "a page is that of one worker"
     assert only(resources, "StatefulSet")["spec"]["serviceName"] == pods["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("values", "affinity"),
+    [((), None), (KAFKA, "ClientIP"), ((*KAFKA, "--set=service.type=LoadBalancer"), None)],
+    ids=["one pod", "workers", "a load balancer, which AWS refuses to make with an affinity"],
+)
+def test_a_browser_stays_with_one_of_several_workers(values: tuple[str | Path, ...], affinity: str | None) -> None:
+    (events,) = (one["spec"] for one in of_kind(rendered(*values), "Service") if "clusterIP" not in one["spec"])
+    assert events.get("sessionAffinity") == affinity
 
 
 @shapes
@@ -409,3 +418,9 @@ def test_partitions_are_not_added_to_topics_that_are_there(installed: tuple[str,
     assert told in refused(*KAFKA, *installed, "--set=config.topics.partitions=18")
     for same in ("--set=config.topics.partitions=12", "--set=strimzi.namespace=elsewhere"):
         passes(*helm("template", "fm", CHART, "--kube-version", KUBERNETES, *KAFKA, *installed, same))
+
+
+def test_the_page_on_kubernetes_knows_what_helm_says_of_another_strimzi(installed: tuple[str, ...]) -> None:
+    told = "unable to get apiresource from unstructured: kafka.strimzi.io/v1beta2, Kind=KafkaTopic"
+    assert told in refused(*KAFKA, *installed, "--set=strimzi.apiVersion=kafka.strimzi.io/v1beta2")
+    assert told.replace("v1beta2", "v1") in Path("docs/how-to/kubernetes.md").read_text()

@@ -10,6 +10,7 @@ from typing import Final
 from flowmetrics.configuration import Configuration
 from flowmetrics.kpi import Kpi
 from flowmetrics.kpis import catalogue
+from flowmetrics.markdown import table
 from flowmetrics.publishing.rules.cells import Watched, watched
 from flowmetrics.publishing.rules.form import Alert
 
@@ -32,10 +33,8 @@ def runbooks(alerts: Sequence[Alert], configuration: Configuration) -> Mapping[s
     drifts = {each.name: each for each in watched(configuration)}
     named = [(name, list(rules)) for name, rules in groupby(alerts, attrgetter("alert"))]
     pages = {f"{RUNBOOKS}/{name}.md": _page(rules, kpis, drifts.get(name)) for name, rules in named}
-    rows = [
-        f"| [{name}]({name}.md) | {_severities(rules)} | {rules[0].annotations['next_step']} |" for name, rules in named
-    ]
-    index = [_GENERATED, "# Runbooks", "", "| alert | severity | next step |", "| --- | --- | --- |", *rows, ""]
+    rows = [(f"[{name}]({name}.md)", _severities(rules), rules[0].annotations["next_step"]) for name, rules in named]
+    index = [_GENERATED, "# Runbooks", "", *table(("alert", "severity", "next step"), rows), ""]
     return {f"{RUNBOOKS}/README.md": "\n".join(index), **pages}
 
 
@@ -87,9 +86,7 @@ def _is_it_real(drift: Watched) -> list[str]:
         f"It reads `{drift.selector}`, with {drift.kpi.samples_min} or more under "
         f"{'the former weeks or now' if drift.counted else 'the value'}. Ask Prometheus:",
         "",
-        "| what | query |",
-        "| --- | --- |",
-        *(f"| {what} | `{query}` |" for what, query in queries),
+        *table(("what", "query"), [(what, f"`{query}`") for what, query in queries]),
         "",
         "- A holiday, an import of old data or a new way of working moves it too; no rule knows of those.",
         "- It is quiet while the engine is not ready, and a gap, a restart or a renamed pod does not fire it.",

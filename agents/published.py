@@ -30,6 +30,7 @@ class Published:
     """The page without what is not good any more."""
     ready: bool = False
     reason: str = "starting: the state is being read"
+    """Why it is not ready; or, where it is, why it shows no numbers all the same."""
     kpis: tuple[Kpi, ...] = ()
     """Those that are shown, where they may be others than those of the configuration: while an epoch is built."""
     listeners: list[Callable[[int, Points], None]] = field(default_factory=list)

@@ -157,6 +157,8 @@ def reading_of(told: Mapping[str, Any], kpis: Mapping[str, Mapping[str, Any]]) -
     wrong = f"stale: no reading for more than {STALE_SECONDS} s" if told["now"] - told["at"] > STALE_SECONDS else ""
     if not told["ready"]:
         wrong = f"catching up: {told['reason'] or 'not ready yet'}"
+    elif told["reason"]:
+        wrong = f"held back: {told['reason']}"
     rows = [_row(one, kpis[one["kpi"]]) for one in told["series"] if one["kpi"] in kpis]
     return Reading(time.strftime("%H:%M:%S", time.localtime(told["at"])), wrong, rows)
 

@@ -118,7 +118,7 @@ _SWAPS: Final = (
     (r" - ", (" + ",)),
     (r"\bmax_over_time\b", ("min_over_time",)),
     (r"\bmin_over_time\b", ("max_over_time",)),
-    (r"\blast_over_time\b", ("first_over_time", "max_over_time")),
+    (r"\blast_over_time\b", ("min_over_time", "max_over_time")),
     (r"\bquantile_over_time\(0\.5\b", ("quantile_over_time(0", "quantile_over_time(1")),
     (r"\bquantile (without \([^)]*\)) \(0\.5\b", (r"quantile \1 (0", r"quantile \1 (1")),
     (r"\bmax without\b", ("sum without", "count without")),

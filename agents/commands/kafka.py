@@ -187,7 +187,7 @@ class EventsTopic:
             await prepare(self._connection, self._configuration)
             await same_pseudonyms(self._connection, self._topics, self._configuration)
             await self._held.enter_async_context(self._sender)
-        self._writing = asyncio.create_task(self._intake.run())
+        self._writing = self._intake.start()
         self._held.push_async_callback(_cancel, self._writing)
 
     async def close(self) -> None:

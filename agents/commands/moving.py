@@ -34,7 +34,8 @@ from flowmetrics.settings import fingerprint
 from flowmetrics.sources.cloudevents import CloudEvents
 from flowmetrics.sources.pseudonyms import discreet
 
-BYTES_AT_ONCE: Final = 8 * 1024 * 1024
+BYTES_AT_ONCE: Final = 1024 * 1024
+"""In one transaction, which is over after ten seconds, also over a slow line."""
 
 
 def move_log(directory: Path, configuration: Configuration, rest: bool) -> None:

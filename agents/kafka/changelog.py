@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TransactionalIdAu
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.structs import ConsumerRecord
 
-from agents.kafka.connection import Connection
+from agents.kafka.connection import Connection, leave
 from agents.kafka.topics import BATCH_BYTES, RECORD_BYTES_MAX
 from flowmetrics.errors import OperationError
 
@@ -199,4 +199,4 @@ async def read_to_end(
             if place in records:
                 yield records[place]
     finally:
-        await consumer.stop()
+        await leave(consumer)

@@ -40,6 +40,9 @@ RETRY_SECONDS: Final = 1.0
 COLLECT_SECONDS: Final = 5.0
 BEHIND_US_MAX: Final = 60 * SECOND_US
 """A number is shown while every event that arrived up to so long ago is in it."""
+HELD_BACK: Final = (
+    "a partition cannot be read to its end, so no number is shown; the runbook of FlowmetricsEventsHeldBack says more"
+)
 
 
 class KafkaEngine:
@@ -89,7 +92,7 @@ class KafkaEngine:
     async def _run(self) -> None:
         try:
             await self._insist(self._prepare)
-            self._tasks.append(asyncio.create_task(self.intake.run()))
+            self._tasks.append(self.intake.start())
             self._tasks.append(asyncio.create_task(self._follow_epochs()))
             await self._insist(self._work)
         except FlowmetricsError as error:
@@ -123,7 +126,10 @@ class KafkaEngine:
                 if reason != told:
                     log.warning("%s", reason)
                 told = self.published.reason = reason
-                await asyncio.sleep(RETRY_SECONDS)
+            except asyncio.CancelledError:
+                if is_cancelled():
+                    raise
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def _prepare(self) -> None:
         await prepare(self._connection, self._configuration)
@@ -164,11 +170,16 @@ class KafkaEngine:
         progress = _progress(units)  # before tally is read: nothing is built while the page shows former numbers
         readings: list[Reading] = []
         good_until = math.inf
+        held_back = ""
         for unit in units:
-            if isinstance(unit, TallyUnit) and self._may_show(unit, now):
-                async with unit.busy:
-                    readings.append(await asyncio.to_thread(unit.state.reading, now))
-                good_until = min(good_until, self._good_until(unit))
+            if not isinstance(unit, TallyUnit) or not self._is_ours(unit):
+                continue
+            if unit.state.complete_until() <= now - BEHIND_US_MAX:
+                held_back = HELD_BACK
+                continue
+            async with unit.busy:
+                readings.append(await asyncio.to_thread(unit.state.reading, now))
+            good_until = min(good_until, self._good_until(unit))
         reason = self._reason(units)
         ready = not reason
         if shown.ready and not ready:
@@ -185,7 +196,7 @@ class KafkaEngine:
             if ready and not shown.ready:
                 log.info("ready")
             # after the page: who asks for it because of this must find the numbers
-            shown.ready, shown.reason = ready, reason
+            shown.ready, shown.reason = ready, reason or held_back
         points = {key: held for each in readings for key, held in each.points.items()}
         for listener in shown.listeners:
             listener(now // SECOND_US, points)
@@ -195,14 +206,9 @@ class KafkaEngine:
         self.published.good_until = -math.inf
         self.published.ready = False
 
-    def _may_show(self, unit: TallyUnit, now: int) -> bool:
-        """Whether the series of a unit may be on the page: nobody else has them, and they are complete."""
-        return (
-            unit.recovered
-            and unit.caught_up
-            and time.monotonic() < self._good_until(unit)
-            and unit.state.complete_until() > now - BEHIND_US_MAX
-        )
+    def _is_ours(self, unit: TallyUnit) -> bool:
+        """Whether nobody else can have the series of a unit, and it has caught up with them."""
+        return unit.recovered and unit.caught_up and time.monotonic() < self._good_until(unit)
 
     def _good_until(self, unit: Unit) -> float:
         """Until when nobody else can have proven that a unit is theirs."""

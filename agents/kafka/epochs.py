@@ -21,7 +21,7 @@ from aiokafka.structs import ConsumerRecord
 
 from agents.judging import read_pseudonyms
 from agents.kafka.changelog import Lost
-from agents.kafka.connection import Connection
+from agents.kafka.connection import Connection, leave
 from agents.kafka.topics import FIXED, Topics
 from flowmetrics import __version__
 from flowmetrics.configuration import Configuration
@@ -198,14 +198,14 @@ class _Assigned:
         try:
             await self._consumer.start()
         except BaseException:
-            await self._consumer.stop()
+            await leave(self._consumer)
             raise
         self._consumer.assign([self._place])
         self._consumer.seek(self._place, self._offset)
         return self._consumer
 
     async def __aexit__(self, *raised: object) -> None:
-        await self._consumer.stop()
+        await leave(self._consumer)
 
 
 def _read(number: int, told: Told) -> Configuration:

@@ -30,7 +30,8 @@ def unit_families(
     for unit in units:
         owned[unit.step] += 1
         lag[unit.name] = unit.lag
-        stable[unit.name] = stable_age_seconds(unit)
+        if unit.recovered:
+            stable[unit.name] = stable_age_seconds(unit)
         if unit.caught_up:
             recovery[unit.name] = unit.effort.recovery_seconds
     number, seconds, size, reads = Counter[str](), Counter[str](), Counter[str](), Counter[str]()

@@ -59,20 +59,31 @@ class KafkaIntake:
         self._written = 0
         self.failure: OperationError | None = None
         """Why nothing can be taken any more; Kafka being away is no such reason."""
+        self._idle = "Kafka was not reached yet; send them again"
+        """Why nobody would write what is taken now."""
 
     def take(self, bodies: Sequence[bytes]) -> Future[Receipt]:
-        """Queue the events of one request. Raises Busy; the future fails with OperationError when Kafka does."""
+        """Queue the events of one request. Raises Busy; the future fails with OperationError when Kafka does, or is not
+        written to yet, or any more."""
+        if self._idle:
+            future = Future[Receipt]()
+            future.set_exception(OperationError(self._idle))
+            return future
         size = sum(map(len, bodies))
         if self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES_MAX:
             raise Busy
         self._waiting_bytes += size
-        future: Future[Receipt] = Future()
+        future = Future[Receipt]()
         self._waiting.append((bodies, future))
         self._work.set()
         return future
 
-    async def run(self) -> None:
-        """Write what waits, until cancelled; who waits then is told to send again."""
+    def start(self) -> asyncio.Task[None]:
+        """Take events, and write what waits until cancelled; who waits then is told to send again."""
+        self._idle = ""
+        return asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
         group: list[tuple[Sequence[bytes], Future[Receipt]]] = []
         try:
             while True:
@@ -82,9 +93,10 @@ class KafkaIntake:
                 if group:
                     await self._write(group)
         finally:
+            self._idle = "this worker ends; send them to another one"
             for _, future in [*group, *self._waiting]:
                 if not future.done():
-                    future.set_exception(OperationError("this worker ends; send them to another one"))
+                    future.set_exception(OperationError(self._idle))
             await self._let_go()
 
     async def _write(self, group: list[tuple[Sequence[bytes], Future[Receipt]]]) -> None:

@@ -72,7 +72,7 @@ class KafkaLog:
         self._consumer = consumer
         self._ends: dict[TopicPartition, int] = {}
         self._stable: dict[TopicPartition, tuple[int, float]] = {}
-        """The last stable offset, and when it was last heard to move, or to be the end."""
+        """The last stable offset, and when it was last heard to move, or to be the end; before that the begin."""
         self._seen: dict[TopicPartition, float] = {}
         """The latest monotonic second of which it is known that all that stood there then was fetched."""
 
@@ -86,6 +86,7 @@ class KafkaLog:
         for place, position in positions.items():
             self._consumer.seek(place, position)
             self._seen.pop(place, None)
+            self._stable[place] = (position, time.monotonic())
         self._ends.update(await self._consumer.end_offsets(list(positions)))
 
     async def fetch(self, places: Sequence[TopicPartition], most: int) -> Mapping[TopicPartition, Records]:
@@ -110,7 +111,7 @@ class KafkaLog:
         self._ends[place] = max(self._ends[place], stable)
         if heard_ms is not None:
             heard, whole = _ticks_of(heard_ms), stable == self._consumer.highwater(place)
-            if whole or stable != self._stable.get(place, (-1, 0))[0]:
+            if whole or stable != self._stable[place][0]:
                 self._stable[place] = (stable, heard)
             if whole and position >= stable:
                 self._saw(place, heard)
@@ -124,10 +125,10 @@ class KafkaLog:
         return max(now - self._seen.get(place, -math.inf) for place in places) * SECOND_US
 
     def stable_age_seconds(self, places: Sequence[TopicPartition]) -> float:
-        """For how long the stable offset of one of these has stood still below its end, or its broker has said nothing:
-        a moment where all is well."""
+        """For how long the stable offset of one of these, which are being read, has stood still below its end, or its
+        broker has said nothing: a moment where all is well."""
         now = time.monotonic()
-        return max((now - self._stable[place][1] for place in places if place in self._stable), default=0.0)
+        return max(now - self._stable[place][1] for place in places)
 
 
 def _ticks_of(at_ms: int) -> float:

@@ -18,7 +18,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from agents.kafka.changelog import read_to_end
-from agents.kafka.connection import Connection
+from agents.kafka.connection import Connection, leave
 from agents.kafka.epochs import EpochLog, Known, shape_of
 from agents.kafka.topics import Topics, check_partitions
 from flowmetrics.configuration import Configuration
@@ -165,7 +165,7 @@ async def _consumer(connection: Connection, isolation: str) -> AsyncIterator[Any
         await consumer.start()
         yield consumer
     finally:
-        await consumer.stop()
+        await leave(consumer)
 
 
 def _places(topics: Topics, names: Iterable[str]) -> list[TopicPartition]:

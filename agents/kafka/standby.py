@@ -10,7 +10,7 @@ from typing import Final
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import OffsetOutOfRangeError
 
-from agents.kafka.connection import Connection
+from agents.kafka.connection import Connection, leave
 from agents.kafka.store import Store, take
 from agents.kafka.topics import Topics
 
@@ -47,7 +47,7 @@ async def follow(connection: Connection, topics: Topics, names: Iterable[str], s
                 stores[place].begin_anew()
             raise
         finally:
-            await consumer.stop()
+            await leave(consumer)
 
 
 def _changelog(topics: Topics, name: str) -> TopicPartition:

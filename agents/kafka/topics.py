@@ -196,12 +196,16 @@ def check_partitions(described: Sequence[Mapping[str, Any]], topics: Topics) -> 
         if topic["error_code"]:
             raise for_code(topic["error_code"])(topic["topic"])
     found = {topic["topic"]: len(topic["partitions"]) for topic in described}
-    if all(count == topics.count(name) for name, count in found.items()):
+    if (count := found.pop(topics.epochs, 1)) != 1:
+        raise OperationError(
+            f"the topic {topics.epochs} has {count} partitions and must have one; where no worker ever ran delete it, "
+            "and it is made again; otherwise name another topics.prefix and import the events again"
+        )
+    if all(count == topics.partitions for count in found.values()):
         return
     names: dict[int, list[str]] = defaultdict(list)
     for name, count in sorted(found.items()):
-        if name != topics.epochs or count != 1:
-            names[count].append(name)
+        names[count].append(name)
     if len(names) > 1:
         told = "; ".join(f"{count} in {', '.join(some)}" for count, some in sorted(names.items()))
         raise OperationError(f"the topics of one engine have different numbers of partitions: {told}; {FIXED}")

@@ -10,7 +10,6 @@ On a rebalance every unit ends, its series leave the page first, and those that 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections import defaultdict
@@ -27,7 +26,7 @@ from mode import Service
 
 from agents.kafka.assignor import assignor_of
 from agents.kafka.changelog import Lost
-from agents.kafka.connection import END_SECONDS, Connection, is_cancelled
+from agents.kafka.connection import Connection, is_cancelled, leave
 from agents.kafka.effort import Effort
 from agents.kafka.epochs import EpochLog
 from agents.kafka.former import leave_for_former
@@ -121,8 +120,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         if self._heeding is not None:
             self._heeding.cancel()
         await self.on_partitions_revoked([])
-        with contextlib.suppress(KafkaError, TimeoutError):  # where no broker answers, the farewell would take 40 s
-            await asyncio.wait_for(self._consumer.stop(), END_SECONDS)
+        await leave(self._consumer)
 
     async def _heed(self) -> None:
         """Ask the client for records of a place that is not read, again and again: what the group refuses it tells only

@@ -5,7 +5,7 @@ the root of the site (`index.html` at `/`, the rest beside it; all addresses in 
 works too) and answers `api/catalogue`, `api/history` and the event stream `api/live` under the same root.
 
     page.js        starts: selectors, groups of cards, the frame that draws
-    feed.js        the connection and the state it is in: waiting, live, catching-up, stale, disconnected
+    feed.js        the connection and the state it is in: waiting, live, catching-up, held-back, stale, disconnected
     store.js       what is known: series with their points, bounded, and gaps that stay gaps
     selection.js   which series of a KPI a card shows under the reader's choices
     card.js        one KPI: question, figures, legend, chart

@@ -5,6 +5,8 @@
 //        │ connected again        ▼
 //     disconnected ◀──error──── stale ──still nothing: connect anew──▶ disconnected
 //
+// Held-back is live, by a worker that is ready and says why it shows no numbers all the same.
+//
 // On every connection the stream is opened first and the history fetched then; readings that arrive in between
 // wait, so no change falls into the crack. Where several workers share an address, each request may reach another one:
 // what is not told by the one that answered first ends the connection. What is heard says how old the last reading was
@@ -55,7 +57,8 @@ export class Feed {
     if (performance.now() - Math.max(this.#opened, this.#heard ?? 0) > STALE_AFTER_MS) return "stale";
     if (age === null || this.#heard < this.#opened || this.#pending) return "waiting";
     if (!this.#last.ready) return "catching-up";
-    return age > STALE_AFTER_MS ? "stale" : "live";
+    if (age > STALE_AFTER_MS) return "stale";
+    return this.#last.reason ? "held-back" : "live";
   }
 
   #connect() {

@@ -149,6 +149,7 @@ const STATES = {
   waiting: () => "connecting",
   live: () => "live",
   "catching-up": reason => `catching up: ${reason || "not ready yet"}`,
+  "held-back": reason => `held back: ${reason}`,
   stale: () => "stale: no reading for more than 15 s",
   disconnected: () => "disconnected, retrying",
 };
@@ -173,6 +174,7 @@ function notify(name, detail) {
     stale: `${asOf}: the engine is silent.`,
     disconnected: `${asOf}${detail ? `: ${detail}` : ""}. The page tries again by itself.`,
     "catching-up": "The engine is not ready: what it has not recovered yet is absent.",
+    "held-back": "Events are accepted and not lost. Numbers come back once what is held back can be counted.",
     live: store.since === null ? "Nothing to show yet. As soon as events arrive (POST /events, or flowmetrics import), the KPIs appear here." : "",
   }[name];
   const notice = byId("notice");

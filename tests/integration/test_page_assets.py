@@ -391,6 +391,16 @@ async def test_an_engine_that_is_not_ready_is_said_to_catch_up_and_why(engine: E
     await expect(page.locator("#state")).to_have_text("live")
 
 
+async def test_an_engine_that_is_ready_and_shows_nothing_says_why(engine: Engine, page: Page) -> None:
+    engine.now_ready(True, "a partition cannot be read to its end")
+    await page.goto(engine.url)
+    await expect(page.locator("#state")).to_have_text("held back: a partition cannot be read to its end")
+    await expect(page.locator("#notice")).to_contain_text("Events are accepted and not lost.")
+    engine.now_ready(True)
+    await engine.read()
+    await expect(page.locator("#state")).to_have_text("live")
+
+
 async def test_after_a_lost_connection_the_history_is_fetched_anew(engine: Engine, page: Page) -> None:
     engine.knows(series("requests_open", 12, channel="all"))
     await opened(page, engine)

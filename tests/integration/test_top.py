@@ -82,11 +82,12 @@ def test_words_filter_whatever_their_case_and_order() -> None:
     assert len(in_order(rows, "KPI", "drifting", everything=True)) == 1
 
 
-def test_a_reading_that_is_old_is_stale_and_before_it_is_ready_an_engine_catches_up() -> None:
+def test_a_reading_says_what_is_wrong_with_it() -> None:
     told = {"at": 100, "now": 115, "ready": True, "reason": "", "series": []}
     assert reading_of(told, {}).wrong == ""
     assert reading_of({**told, "now": 116}, {}).wrong == "stale: no reading for more than 15 s"
     assert reading_of({**told, "now": 116, "ready": False, "reason": "why"}, {}).wrong == "catching up: why"
+    assert reading_of({**told, "reason": "why"}, {}).wrong == "held back: why"
 
 
 def test_the_columns_fit_eighty_cells() -> None:

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import orjson
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from broker import Broker
@@ -16,6 +17,7 @@ from engine import Metrics, done, until
 from fleet import SESSION_SECONDS, Fleet, Worker, fleet
 
 from agents.kafka.connection import Connection
+from agents.kafka.engine import HELD_BACK
 from agents.kafka.epochs import EpochLog
 from agents.kafka.store import Store
 from agents.kafka.topics import Topics
@@ -128,6 +130,9 @@ def test_events_behind_an_open_transaction_take_the_numbers_off_the_page_and_it_
             assert velocity(workers) == COUNT
             await asyncio.to_thread(until, lambda: velocity(workers) == 0, "nothing is shown after a minute", 60)
             assert age("track-1") > 59
+            assert all(worker.get("/readyz").status == 200 for worker in workers.workers), "they go on taking events"
+            told = [orjson.loads(worker.get("/api/now").text) for worker in workers.workers]
+            assert all(one["ready"] and one["reason"] == HELD_BACK for one in told)
         await producer.stop()
 
     def age(unit: str) -> float:

@@ -64,7 +64,7 @@ async def taking(address: str, prefix: str) -> AsyncIterator[tuple[KafkaIntake, 
             if record.value is not None
         ]
 
-    writing = asyncio.create_task(taker.run())
+    writing = taker.start()
     try:
         yield taker, written
     finally:

@@ -65,6 +65,9 @@ def test_a_broker_that_is_away_is_waited_for_and_named(make: Make) -> None:
     until(lambda: nowhere in reason(worker), "the reason names the broker")
     assert worker.get("/readyz").status == 503
     assert worker.get("/healthz").status == 200
+    answer = worker.send(lines([done("A-1")]), "application/x-ndjson")
+    assert answer.status == 503
+    assert "Kafka was not reached yet; send them again" in answer.text
     worker.stop()
 
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka import TopicPartition
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.client import AIOKafkaClient
+from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
+from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.errors import KafkaConnectionError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import ConsumerRecord
 
 import agents.kafka.log
+from agents.kafka.connection import leave
 
 READ_COMMITTED = 1
 
@@ -52,3 +58,26 @@ def test_a_header_whose_name_is_no_text_is_read_like_any_other(start: int) -> No
     assert [(one.offset, one.value) for one in records] == [(n, b"%d" % n) for n in range(start, 6)]
     names = [[("\ufffd" * 4, b"1"), ("h", None)]]
     assert [[*one.headers] for one in records if one.offset == 3] == (names if start <= 3 else [])
+
+
+class Gone(AIOKafkaClient):  # type: ignore[misc] # it has no types
+    """The connections to a broker that went away a moment ago."""
+
+    closed = False
+
+    async def send(self, *told: object) -> None:
+        raise KafkaConnectionError
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_consumer_is_let_go_of_whose_fetch_has_just_failed() -> None:
+    consumer, gone = AIOKafkaConsumer(), Gone()
+    consumer._client = gone
+    consumer._fetcher = Fetcher(gone, SubscriptionState())
+    topic = SimpleNamespace(active=True), 0, SimpleNamespace(topics=[])
+    consumer._fetcher._pending_tasks.add(asyncio.create_task(consumer._fetcher._proc_fetch_request(*topic)))
+    await asyncio.sleep(0.02)  # the fetch has failed, and waits before it tries again
+    await leave(consumer)
+    assert gone.closed

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from aiokafka.errors import KafkaError
 
-from agents.kafka.topics import Topics, _make, settings_of
+from agents.kafka.topics import Topics, _make, check_partitions, settings_of
 from flowmetrics.configuration import Configuration
 from flowmetrics.errors import OperationError
 
@@ -40,3 +40,13 @@ async def test_a_topic_that_may_not_be_made_is_told() -> None:
     with pytest.raises(OperationError, match=r"the topic t\.events: it is so; let this user create topics"):
         await make(DENIED)
     await make(EXISTS)
+
+
+def test_the_topic_of_epochs_with_several_partitions_is_told_by_itself() -> None:
+    described = [
+        {"topic": name, "error_code": 0, "partitions": [0] * 2} for name in (TOPICS.events, TOPICS.links, TOPICS.epochs)
+    ]
+    with pytest.raises(OperationError, match=r"the topic t\.epochs has 2 partitions and must have one; where no"):
+        check_partitions(described, TOPICS)
+    described[-1]["partitions"] = [0]
+    check_partitions(described, TOPICS)

@@ -170,7 +170,8 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
                 "Look at the sender's credentials: a token that ran out gives 401, which its log shows.",
                 f"Where the source is gone for good, silence the alert; {WEEKS_MIN} weeks after its last event it is "
                 "forgotten. Until then it goes on till an event comes, also through nights and weekends; only where "
-                "Prometheus itself is away for more than five minutes it may end, and come again in the morning.",
+                "Prometheus is away for more than five minutes, or the engine for more than twenty, it may end, and "
+                "come again in the morning.",
                 "KPIs of what this source tells stand still meanwhile; say so to those who read them.",
             ),
         ),
@@ -194,8 +195,8 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
         ),
         _Engine(
             "FlowmetricsEventsHeldBack",
-            Severity.TICKET,
-            "2m",
+            Severity.PAGE,
+            "5m",
             f"{HELD_BACK} > {HELD_BACK_SECONDS}",
             "Nothing of {{ $labels.unit }} is taken since {{ $value | humanizeDuration }}",
             f"a partition that a worker on Kafka reads stands still for more than {HELD_BACK_SECONDS} s, because a "
@@ -211,8 +212,9 @@ def _alerts(configuration: Configuration) -> list[_Engine]:
                 "PREFIX.events --partition 3` shows what no broker ends by itself. End it; what it wrote is then void: "
                 "`kafka-transactions.sh --bootstrap-server BROKER abort --topic PREFIX.events --partition 3 "
                 "--start-offset OFFSET`.",
-                "Nothing that was accepted is lost: it is counted once the transaction ends. Until then numbers are "
-                "absent, and after a quarter of an hour FlowmetricsNotReady pages.",
+                "Nothing that was accepted is lost: it is counted once the transaction ends. Until then no number is "
+                "shown, of other partitions neither, as it could be without what is held back; the engine takes "
+                "events, and says that it is ready.",
             ),
         ),
         *(

@@ -1,4 +1,4 @@
-"""A real Kafka broker for tests: one node in KRaft mode on free ports, from the jars of `pom.xml`, as a child process.
+"""Real Kafka brokers for tests: nodes in KRaft mode on free ports, from the jars of `pom.xml`, as child processes.
 
 The jars are fetched once into `.kafka/` beside the checkout's other caches. A broker can be paused, stopped, killed and
 started again over the same files, and have further listeners that ask for a password or speak TLS.
@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -49,7 +49,7 @@ class Broker:
     """One broker over a folder; `address` is where it listens. Start it before use, and stop it at the end.
 
     `listeners` are further ones, by name, with the security protocol of each; `scram` are mechanisms, each with the
-    name=…,password=… that it knows.
+    name=…,password=… that it knows. `number` is its place among `controllers`, the addresses of a cluster of several.
     """
 
     def __init__(
@@ -58,19 +58,21 @@ class Broker:
         settings: Mapping[str, str] | None = None,
         listeners: Mapping[str, str] | None = None,
         scram: Mapping[str, str] | None = None,
+        number: int = 1,
+        controllers: Sequence[str] = (),
     ) -> None:
         self.folder = folder
         protocols = {"PLAINTEXT": "PLAINTEXT", **(listeners or {})}
         self.addresses = {name: f"127.0.0.1:{free_port()}" for name in protocols}
         self.address = self.addresses["PLAINTEXT"]
-        controller = f"127.0.0.1:{free_port()}"
-        listening = {**self.addresses, "CONTROLLER": controller}
+        controllers = controllers or [f"127.0.0.1:{free_port()}"]
+        listening = {**self.addresses, "CONTROLLER": controllers[number - 1]}
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "server.properties"
         properties = {
             "process.roles": "broker,controller",
-            "node.id": "1",
-            "controller.quorum.voters": f"1@{controller}",
+            "node.id": str(number),
+            "controller.quorum.voters": ",".join(f"{n}@{address}" for n, address in enumerate(controllers, 1)),
             "listeners": ",".join(f"{name}://{address}" for name, address in listening.items()),
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "PLAINTEXT",
@@ -111,11 +113,20 @@ class Broker:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.spawn()
+        self.listening()
+
+    def spawn(self) -> None:
+        """Start it."""
         out = (self.folder / "out").open("ab")
         log4j = "-Dlog4j2.level=ERROR"
         command = ["java", *HEAP, log4j, "-cp", f"{jars()}/*", "kafka.Kafka", str(self._file)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         out.close()
+
+    def listening(self) -> None:
+        """Wait until it answers. Raises RuntimeError when it does not."""
+        assert self._process is not None
         host, _, port = self.address.partition(":")
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
@@ -142,3 +153,32 @@ class Broker:
             os.kill(self._process.pid, how)
             self._process.wait(60)
             self._process = None
+
+
+class Cluster:
+    """Three brokers, of which two are enough for everything; `address` names all of them."""
+
+    SETTINGS: Final = {
+        **{f"{name}.replication.factor": "3" for name in ("offsets.topic", "transaction.state.log")},
+        "share.coordinator.state.topic.replication.factor": "3",
+        "transaction.state.log.min.isr": "2",
+    }
+
+    def __init__(self, folder: Path) -> None:
+        controllers = [f"127.0.0.1:{free_port()}" for _ in range(3)]
+        self.brokers = [
+            Broker(folder / str(number), self.SETTINGS, number=number, controllers=controllers) for number in (1, 2, 3)
+        ]
+        self.address = ",".join(broker.address for broker in self.brokers)
+
+    def start(self) -> None:
+        """Start all, and wait until each answers, which none does alone."""
+        for broker in self.brokers:
+            broker.spawn()
+        for broker in self.brokers:
+            broker.listening()
+
+    def stop(self) -> None:
+        """Kill all."""
+        for broker in self.brokers:
+            broker.stop(signal.SIGKILL)

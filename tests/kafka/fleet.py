@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import urllib3
-from engine import EngineProcess, until
+from engine import EngineProcess, Event, lines, until
 
 SESSION_SECONDS: Final = 6
 """The shortest that a broker allows by default."""
@@ -30,6 +30,13 @@ class Worker(EngineProcess):
         """Write the configuration; it counts from the next start."""
         kafka = f"kafka: {{session: {self.session_seconds}s, store: {self.directory / 'store'}}}\n"
         self.config.write_text(f'broker: kafka://{self.broker}\nhttp: {{listen: "{listen}"}}\n{kafka}{settings}')
+
+    def answers(self, events: Iterable[Event]) -> int:
+        """How a post of events is answered; 0 when it is not."""
+        try:
+            return self.send(lines(events), "application/x-ndjson").status
+        except urllib3.exceptions.TimeoutError:
+            return 0
 
     def series(self, wanted: re.Pattern[str] | None = None) -> dict[str, float]:
         """The KPI series on its page, or those that are wanted, by name with labels; nothing where it does not

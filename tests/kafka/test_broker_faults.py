@@ -12,11 +12,10 @@ from typing import Final
 
 import orjson
 import pytest
-import urllib3
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from broker import Broker
-from engine import Event, done, event, lines, until
+from engine import Event, done, event, until
 from fleet import Worker
 
 from agents.kafka.topics import Topics, settings_of
@@ -81,14 +80,6 @@ def comes_back(broker: Broker, how: Callable[[Broker], None]) -> None:
         broker.start()
 
 
-def posted(worker: Worker, *events: Event) -> int:
-    """How a post of events is answered; 0 when it is not."""
-    try:
-        return worker.send(lines(events), "application/x-ndjson").status
-    except urllib3.exceptions.TimeoutError:
-        return 0
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("away", [pause, stop, kill])
 def test_a_broker_that_is_away_for_half_a_minute_loses_nothing_and_no_event_is_taken_meanwhile(
@@ -103,14 +94,14 @@ def test_a_broker_that_is_away_for_half_a_minute_loses_nothing_and_no_event_is_t
     try:
         until(lambda: worker.metrics().velocity() is None, "no number is shown that nobody keeps up", SECONDS)
         while time.monotonic() < left:
-            answers.append(posted(worker, *meanwhile))
+            answers.append(worker.answers(meanwhile))
             assert worker.get("/healthz").status == 200
             assert worker.metrics().velocity() is None
             time.sleep(0.5)
     finally:
         comes_back(frail, away)
     assert set(answers) <= {0, 503}
-    until(lambda: posted(worker, *before, *meanwhile, *after) == 202, "events are taken again", SECONDS)
+    until(lambda: worker.answers([*before, *meanwhile, *after]) == 202, "events are taken again", SECONDS)
     worker.shows(lambda page: page.velocity(), 300, SECONDS)
     assert len(worker.said) < SAID_BYTES_MAX, "the clients of Kafka fill no disk"
     worker.kill()
@@ -140,7 +131,7 @@ def test_a_worker_whose_broker_is_away_ends_in_order_when_it_is_told_to(
     worker = running(make)
     away(frail)
     try:
-        until(lambda: posted(worker, done("A-1")) == 503, "no event is taken", SECONDS)
+        until(lambda: worker.answers([done("A-1")]) == 503, "no event is taken", SECONDS)
         worker.stop()
     finally:
         comes_back(frail, away)

@@ -58,15 +58,16 @@ async def differences_of(connection: Connection, topics: Topics, now: int, progr
     epochs = await epochs_of(connection, topics)
     if not epochs.epochs:  # no worker ever ran
         return []
-    found = [one async for one in _differences(connection, topics, epochs.latest, now, progress)]
+    found = [one async for one in differences(connection, topics, epochs.latest, now, progress)]
     if await settled(connection, topics, read_by_audit(topics)) != before:
         raise OperationError(f"workers of {topics.prefix} began meanwhile; stop them, and audit again")
     return found
 
 
-async def _differences(
+async def differences(
     connection: Connection, topics: Topics, epoch: Epoch, now: int, progress: Progress
 ) -> AsyncIterator[Difference]:
+    """The same of workers that run, which is right where they have nothing to take."""
     emitted: Emitted = Counter()
     configuration = epoch.configuration
     for number in range(topics.partitions):

@@ -41,7 +41,8 @@ COLLECT_SECONDS: Final = 5.0
 BEHIND_US_MAX: Final = 60 * SECOND_US
 """A number is shown while every event that arrived up to so long ago is in it."""
 HELD_BACK: Final = (
-    "a partition cannot be read to its end, so no number is shown; the runbook of FlowmetricsEventsHeldBack says more"
+    "no number is shown while a partition, perhaps of another worker, is not read to its end; "
+    "if that lasts, see the runbook of FlowmetricsEventsHeldBack"
 )
 
 

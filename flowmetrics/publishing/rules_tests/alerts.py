@@ -48,6 +48,8 @@ _WITHOUT: Final = (
     "without trusted", f"without trusted{_LAST}", "without band", f"without band{_LAST}", "without baseline",
 )  # fmt: skip
 """One of the three that are compared vanishes, while the others stay where it fires."""
+_DOUBLES: Final = ", doubles"
+"""Everything doubles where it moves and where it comes back, and not halves."""
 
 
 def alert_case(configuration: Configuration) -> Case:
@@ -63,9 +65,10 @@ def alert_case(configuration: Configuration) -> Case:
     for each in watched(configuration):
         rule = by_name[each.name]
         for name in ("at", "touches", "beyond", "gap", "vanished", "lingers", *_WITHOUT):
-            labels = _labels(each, name)
-            lines += _lines(each, name, labels, rule.hold)
-            _note(moments, rule, name, labels)
+            for way, before in (("", 2.0), (_DOUBLES, 0.5)) if name in ("beyond", "lingers") else (("", 2.0),):
+                labels = _labels(each, name + way)
+                lines += _lines(each, name, labels, rule.hold, before)
+                _note(moments, rule, name, labels)
     for expected in burning(configuration):
         fast, slow = [rule for rule in rules if rule.alert == expected.name]
         for name, burns, fires in _burns(expected, fast, slow):
@@ -124,22 +127,22 @@ def _labels(each: Watched, name: str) -> dict[str, str]:
     return {"kpi": each.kpi.name, "value_stream": name, **own}
 
 
-def _lines(each: Watched, name: str, labels: Labels, hold: str) -> Iterator[Line]:
-    """A value, its baseline and its band."""
+def _lines(each: Watched, name: str, labels: Labels, hold: str, before: float) -> Iterator[Line]:
+    """A value, its baseline and its band, all of them so many times as large before it moves, and before it is back."""
     baseline, band = (_BASELINE, _BAND) if each.rises else (_BAND, _BASELINE)
     farther = _BEYOND if each.rises else 1 / _BEYOND
     moved = band if name == "at" else band * farther
     back = _edges(hold)[1]
     edges = (MOVED,) if name in _WITHOUT else (MOVED, back)
     values = _stretches(moved, hold, name, _HALF_WAY, lingering=_HALF_WAY * farther)
-    yield Line("flowmetrics:kpi:trusted", labels, _halved(values, edges))
+    yield Line("flowmetrics:kpi:trusted", labels, _scaled(values, edges, before))
     for metric, value in ((f"band_{'high' if each.rises else 'low'}", band), ("baseline", baseline)):
         gone_us = duration_us(back) if name.removesuffix(_LAST) == f"without {metric.partition('_')[0]}" else math.inf
         known = [
             Stretch(told.begin, value if _stays(told, name) and duration_us(told.begin) < gone_us else None)
             for told in values
         ]
-        yield Line(f"flowmetrics:kpi:{metric}", labels, _halved(known, edges))
+        yield Line(f"flowmetrics:kpi:{metric}", labels, _scaled(known, edges, before))
 
 
 def _stays(told: Stretch, name: str) -> bool:
@@ -147,10 +150,10 @@ def _stays(told: Stretch, name: str) -> bool:
     return told.value is not None or name.startswith("without trusted")
 
 
-def _halved(stretches: Sequence[Stretch], moments: Sequence[str]) -> list[Stretch]:
-    """Everything halves at each of these moments: what was known before says something else."""
+def _scaled(stretches: Sequence[Stretch], moments: Sequence[str], before: float) -> list[Stretch]:
+    """Before each of these moments everything is so many times as large: what was known before says something else."""
     edges = [duration_us(edge) for edge in moments]
-    times = [2 ** sum(duration_us(each.begin) < edge for edge in edges) for each in stretches]
+    times = [before ** sum(duration_us(each.begin) < edge for edge in edges) for each in stretches]
     return [
         replace(each, value=None if each.value is None else each.value * by)
         for each, by in zip(stretches, times, strict=True)

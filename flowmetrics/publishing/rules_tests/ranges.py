@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import Final
 
 from flowmetrics.configuration import Configuration
@@ -18,6 +19,8 @@ _STEP_US: Final = 25 * MINUTE_US
 _DAY: Final = "24h"
 _AROUND: Final = {"just before": True, "before": True, "long before": False, "after": False}
 """Where the last value of a week lies, seen from the same time, and whether it is seen."""
+_EARLIER: Final = (900.0, 1.0)
+"""What it was before that: more, or less."""
 
 
 def range_case(configuration: Configuration) -> Case:
@@ -87,17 +90,17 @@ def _weeks(configuration: Configuration, now: str) -> Iterator[tuple[Line, Mappi
     sides = {"": watched(configuration)[0].kpi.name}
     sides |= {"_upper" if each.rises else "_lower": each.kpi.name for each in bounded}
     for side, kpi in sides.items():
-        for name, counts in _AROUND.items():
-            labels = {"kpi": kpi, "value_stream": name, **CLUSTER}
+        for (name, counts), before in product(_AROUND.items(), _EARLIER):
+            labels = {"kpi": kpi, "value_stream": f"{name}, after {before:g}", **CLUSTER}
             told, values = list[Stretch](), dict[str, float]()
             for week in sorted(WEEKS, reverse=True):
                 last = duration_text(_told_at(name, duration_us(now) - duration_us(f"{7 * week}d")))
-                told += [Stretch(earlier(last, EVERY), 900.0), Stretch(last, 10.0 * week)]
+                told += [Stretch(earlier(last, EVERY), before), Stretch(last, 10.0 * week)]
                 told += [Stretch(later(last, EVERY), None)]
                 if counts:
                     values[series(f"flowmetrics:kpi:same_time{side}", {**labels, "weeks_ago": str(week)})] = 10.0 * week
             if name == "after":
-                told = [stretch for stretch in told if stretch.value != 900.0]
+                told = [stretch for stretch in told if stretch.value != before]
             yield Line(f"flowmetrics:kpi:trusted{side}", labels, told), values
 
 

@@ -83,7 +83,7 @@ _EXCUSES: Final = (
         ".*(Drift|ScoreDrop): matcher alertname left out",
         "no other alert has all the labels of what it is joined with",
     ),
-    ("FlowmetricsBaselineMissing: last_over_time → max", "series are counted, whatever their values"),
+    ("FlowmetricsBaselineMissing: last_over_time → m(ax|in)", "series are counted, whatever their values"),
     ("FlowmetricsRestarting: 4 × 0.98", "starts are whole numbers"),
     ("(FlowmetricsBaselineMissing|flowmetrics:kpi:band_.*): 3 × 0.98", "weeks are whole numbers"),
     ("FlowmetricsWatchdog: 1 ×", "it fires whatever its value is"),

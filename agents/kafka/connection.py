@@ -8,6 +8,7 @@ import logging
 import math
 import ssl
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,6 +134,19 @@ class Connection:
             connection.close()
 
 
+@contextlib.contextmanager
+def own_cancels() -> Iterator[None]:
+    """What Kafka's client cancels of its own is a KafkaError here: where a broker goes away it cancels what others wait
+    for, to whom that looks as if they were to end."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise KafkaError("Kafka's client gave up what was waited for") from None
+
+
 async def end(producer: AIOKafkaProducer) -> None:
     """Let go of a producer within seconds, whatever state it is in; what it still had to write is dropped."""
     # Its own stop waits until all is written, and cut short leaves a task behind that tries for ever.
@@ -153,11 +167,8 @@ async def leave(consumer: AIOKafkaConsumer) -> None:
     # Where a fetch has just failed, its own stop ends as if cancelled before it closes the connections; where no broker
     # answers, its farewell to the group would take 40 s.
     try:
-        with contextlib.suppress(KafkaError, TimeoutError):
+        with contextlib.suppress(KafkaError, TimeoutError), own_cancels():
             await asyncio.wait_for(consumer.stop(), END_SECONDS)
-    except asyncio.CancelledError:
-        if is_cancelled():
-            raise
     finally:
         with contextlib.suppress(KafkaError, TimeoutError):
             await asyncio.wait_for(consumer._client.close(), END_SECONDS)
@@ -197,10 +208,3 @@ def _password(configuration: Configuration) -> str:
         return Path(configuration.kafka_password_file).read_text(encoding="utf-8").rstrip("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"kafka.password_file {configuration.kafka_password_file}: {error}") from None
-
-
-def is_cancelled() -> bool:
-    """Whether this task is to end: where a broker goes away, Kafka's client cancels the futures that others wait for,
-    which looks the same."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0

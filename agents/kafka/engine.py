@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 
 from agents.heap import give_large_buffers_back
 from agents.judging import read_pseudonyms
-from agents.kafka.connection import Connection, is_cancelled
+from agents.kafka.connection import Connection, own_cancels
 from agents.kafka.epochs import EpochLog
 from agents.kafka.families import unit_families
 from agents.kafka.former import name_of
@@ -44,6 +44,7 @@ HELD_BACK: Final = (
     "no number is shown while a partition, perhaps of another worker, is not read to its end; "
     "if that lasts, see the runbook of FlowmetricsEventsHeldBack"
 )
+"""What the page, `top` and `/api/now` say then of a worker that is ready."""
 
 
 class KafkaEngine:
@@ -105,12 +106,10 @@ class KafkaEngine:
     async def _follow_epochs(self) -> None:
         while self._epochs.failure is None:
             try:
-                await self._epochs.follow()
+                with own_cancels():
+                    await self._epochs.follow()
             except (KafkaError, OSError) as error:
                 log.warning("epochs are not followed for a moment: %r", error)
-            except asyncio.CancelledError:
-                if is_cancelled():
-                    raise
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _insist(self, do: Callable[[], Awaitable[None]]) -> None:
@@ -118,7 +117,8 @@ class KafkaEngine:
         told = ""
         while True:
             try:
-                return await do()
+                with own_cancels():
+                    return await do()
             except (KafkaError, OSError) as error:
                 refusal = self._connection.refusal(error)
                 if refusal is not None:
@@ -127,9 +127,6 @@ class KafkaEngine:
                 if reason != told:
                     log.warning("%s", reason)
                 told = self.published.reason = reason
-            except asyncio.CancelledError:
-                if is_cancelled():
-                    raise
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _prepare(self) -> None:

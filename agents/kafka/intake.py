@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 
 from agents.judging import judged
 from agents.kafka.changelog import RECORDS_MAX, Record
-from agents.kafka.connection import Connection, end, is_cancelled
+from agents.kafka.connection import Connection, end, own_cancels
 from agents.kafka.sending import batches, event_record
 from agents.kafka.topics import BATCH_BYTES, Topics
 from agents.kafka.tracking import refusals_record, rejected_record
@@ -107,20 +107,19 @@ class KafkaIntake:
         if refused:
             records.append(refusals_record(self._topics, refused))
         try:
-            async with asyncio.timeout(WRITE_SECONDS):
-                producer = await self._open(len(records))
-                await asyncio.gather(*[await sent for sent in batches(producer, records)])
-        except (Exception, asyncio.CancelledError) as error:
+            with own_cancels():
+                async with asyncio.timeout(WRITE_SECONDS):
+                    producer = await self._open(len(records))
+                    await asyncio.gather(*[await sent for sent in batches(producer, records)])
+        except Exception as error:
             if not isinstance(error, (KafkaError, OSError)):
-                if is_cancelled():
-                    raise
                 log.exception("the intake failed, and goes on")
             told = OperationError(f"Kafka does not take events now ({error!r}); send them again")
             for _, future in group:
                 _tell(future, told)
             # A producer would try for ever, and one that failed for good takes nothing more.
             await self._let_go()
-            if is_cancelled():
+            if (task := asyncio.current_task()) and task.cancelling():
                 raise asyncio.CancelledError from None
         else:
             for receipt, (_, future) in zip(receipts, group, strict=True):

@@ -26,7 +26,7 @@ from mode import Service
 
 from agents.kafka.assignor import assignor_of
 from agents.kafka.changelog import Lost
-from agents.kafka.connection import Connection, is_cancelled, leave
+from agents.kafka.connection import Connection, leave, own_cancels
 from agents.kafka.effort import Effort
 from agents.kafka.epochs import EpochLog
 from agents.kafka.former import leave_for_former
@@ -170,7 +170,8 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
         """Let a unit live, again after every loss, until cancelled."""
         while True:
             try:
-                await unit.live(partial(self._do, unit.name))
+                with own_cancels():
+                    await unit.live(partial(self._do, unit.name))
             except (Lost, KafkaError, OSError) as error:
                 log.warning("%s begins again: %r", unit.name, error)
                 unit.trouble = str(error)
@@ -180,22 +181,15 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc] # the library has
             except Exception as error:
                 log.exception("%s failed, and begins again", unit.name)
                 unit.trouble = repr(error)
-            except asyncio.CancelledError:
-                if is_cancelled():
-                    raise
-                unit.trouble = "Kafka's client gave up what it waited for"
-                log.warning("%s begins again: %s", unit.name, unit.trouble)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _stand_by(self, names: list[str]) -> None:
         while True:
             try:
-                await follow(self._connection, self._topics, names, self._store)
+                with own_cancels():
+                    await follow(self._connection, self._topics, names, self._store)
             except (KafkaError, OSError, OperationError) as error:
                 log.warning("standing by for %s begins again: %r", ", ".join(names), error)
-            except asyncio.CancelledError:
-                if is_cancelled():
-                    raise
             await asyncio.sleep(RETRY_SECONDS)
 
     def stable_age_seconds(self, unit: Unit) -> float:

@@ -93,6 +93,10 @@ class Fleet:
                 together |= page
         return together
 
+    def velocity(self) -> float:
+        """The items done that those that run show together."""
+        return sum(worker.metrics().velocity() or 0.0 for worker in self.workers if worker.runs)
+
     def told(self) -> str:
         """What each worker says of itself, and the end of its log."""
         return "\n".join(

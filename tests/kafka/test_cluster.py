@@ -59,19 +59,19 @@ def test_a_broker_that_dies_takes_nothing_with_it(workers: Fleet, cluster: Clust
         told += count(workers, f"A{number}")
         broker.stop(signal.SIGKILL)
         told += count(workers, f"B{number}")
-        until(lambda told=told: velocity(workers) == told, f"all is counted without broker {number + 1}", SECONDS)
+        until(lambda told=told: workers.velocity() == told, f"all is counted without broker {number + 1}", SECONDS)
         broker.start()
         told += count(workers, f"C{number}")
-        until(lambda told=told: velocity(workers) == told, f"all is counted with broker {number + 1}", SECONDS)
+        until(lambda told=told: workers.velocity() == told, f"all is counted with broker {number + 1}", SECONDS)
 
 
 def test_one_broker_alone_takes_nothing_and_nothing_is_lost(workers: Fleet, cluster: Cluster) -> None:
     told = count(workers, "A")
-    until(lambda: velocity(workers) == told, "all is counted", SECONDS)
+    until(lambda: workers.velocity() == told, "all is counted", SECONDS)
     for broker in cluster.brokers[:2]:
         broker.stop(signal.SIGKILL)
     try:
-        until(lambda: not velocity(workers), "no number is shown that nobody keeps up", SECONDS)
+        until(lambda: not workers.velocity(), "no number is shown that nobody keeps up", SECONDS)
         assert workers.workers[0].answers([done("B-0")]) in (0, 503)
     finally:
         for broker in cluster.brokers[:2]:
@@ -79,11 +79,7 @@ def test_one_broker_alone_takes_nothing_and_nothing_is_lost(workers: Fleet, clus
     for broker in cluster.brokers[:2]:
         broker.listening()
     told += count(workers, "B")
-    until(lambda: velocity(workers) == told, "all is counted again", SECONDS)
-
-
-def velocity(workers: Fleet) -> float:
-    return sum(worker.metrics().velocity() or 0.0 for worker in workers.workers)
+    until(lambda: workers.velocity() == told, "all is counted again", SECONDS)
 
 
 def count(workers: Fleet, name: str) -> int:

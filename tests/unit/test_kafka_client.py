@@ -76,6 +76,7 @@ async def test_a_consumer_is_let_go_of_whose_fetch_has_just_failed() -> None:
     consumer, gone = AIOKafkaConsumer(), Gone()
     consumer._client = gone
     consumer._fetcher = Fetcher(gone, SubscriptionState())
+    await asyncio.sleep(0)  # it begins, and drops what was fetched before
     topic = SimpleNamespace(active=True), 0, SimpleNamespace(topics=[])
     consumer._fetcher._pending_tasks.add(asyncio.create_task(consumer._fetcher._proc_fetch_request(*topic)))
     await asyncio.sleep(0.02)  # the fetch has failed, and waits before it tries again

@@ -301,7 +301,7 @@ def test_a_page_says_what_moved_what_to_do_next_and_where_to_read_on(alertmanage
     assert page["payload"]["custom_details"]["next_step"] == said["next_step"]
     assert page["links"] == [{"href": said["runbook_url"], "text": "Runbook"}]
     alertmanager.fire(alert, ended=True, **said)
-    until(lambda: len(alertmanager.notifications("chat")) > 1, "the end is sent")
+    until(lambda: all(len(alertmanager.notifications(place)) > 1 for place in ("chat", "pagerduty")), "the end is sent")
     assert alertmanager.notifications("chat")[1]["attachments"][0]["title"].startswith("RESOLVED")
     assert alertmanager.notifications("pagerduty")[1]["event_action"] == "resolve"
 

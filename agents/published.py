@@ -6,12 +6,25 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from agents.receipts import Intake
 from flowmetrics.errors import FlowmetricsError
 from flowmetrics.kpi import Kpi
 from flowmetrics.steps.read import Points
+
+PUBLISH_SECONDS_MIN: Final = 0.1
+"""At most this often is everything read and rendered."""
+
+
+def rest_seconds(cost_seconds: float, most: float) -> float:
+    """How long to wait before everything is read and rendered again, which took so long: it may take a fifth of a core,
+    or more where `most` seconds are too short for that.
+
+    >>> [rest_seconds(cost, 1.0) for cost in (0.001, 0.05, 2.0)]
+    [0.1, 0.2, 1.0]
+    """
+    return min(most, max(PUBLISH_SECONDS_MIN, 4 * cost_seconds))
 
 
 def clock_us() -> int:

@@ -25,7 +25,7 @@ from agents.kafka.topics import prepare, topics_of
 from agents.kafka.units import TallyUnit, TrackUnit, Unit
 from agents.kafka.worker import Worker
 from agents.lock import DirectoryLock
-from agents.published import Published, clock_us
+from agents.published import Published, clock_us, rest_seconds
 from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import EngineCounters, epoch_families, process_families
 from flowmetrics.errors import FlowmetricsError, OperationError
@@ -35,7 +35,8 @@ from flowmetrics.instants import SECOND_US
 
 log = logging.getLogger(__name__)
 
-PUBLISH_SECONDS: Final = 0.25
+PUBLISH_SECONDS_MAX: Final = 0.25
+"""At least this often is the page made, which is good for half a session at the most."""
 RETRY_SECONDS: Final = 1.0
 COLLECT_SECONDS: Final = 5.0
 BEHIND_US_MAX: Final = 60 * SECOND_US
@@ -156,11 +157,13 @@ class KafkaEngine:
             failure = worker.failure or self._epochs.failure
             if failure is not None:
                 raise failure
+            begun = time.monotonic()
             await self._publish(worker)
+            rest = rest_seconds(time.monotonic() - begun, PUBLISH_SECONDS_MAX)
             if time.monotonic() - collected > COLLECT_SECONDS:
                 gc.collect(0)
                 collected = time.monotonic()
-            await asyncio.sleep(PUBLISH_SECONDS)
+            await asyncio.sleep(rest)
 
     async def _publish(self, worker: Worker) -> None:
         now, shown = self._clock(), self.published

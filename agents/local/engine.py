@@ -16,7 +16,7 @@ from agents.local.intake import Intake, pseudonyms_of
 from agents.local.journal import Journal
 from agents.local.runner import TALLY_STORE_US, Runner
 from agents.lock import DirectoryLock
-from agents.published import Published, clock_us
+from agents.published import Published, clock_us, rest_seconds
 from flowmetrics.configuration import Configuration
 from flowmetrics.engine_metrics import process_families
 from flowmetrics.errors import FlowmetricsError, OperationError
@@ -26,8 +26,6 @@ from flowmetrics.sources.cloudevents import CloudEvents
 
 log = logging.getLogger(__name__)
 
-PUBLISH_SECONDS_MIN: Final = 0.2
-"""At most this often is everything read and rendered, so that reading takes a fifth of a core at the most."""
 PUBLISH_SECONDS_MAX: Final = 1.0
 """At least this often, because ages grow while no event arrives."""
 DRAIN_SECONDS_MAX: Final = 6.0
@@ -112,7 +110,7 @@ class Engine:
         gc.disable()  # histories and panes hold no cycles, and looking for some costs 40 % of the time
         if runner.progress < 1:
             log.warning("the configuration has changed: the next epoch is built, and epoch %d shown", runner.epoch)
-        kpis, stored_us, published, cost = True, self._clock(), 0.0, 0.0
+        kpis, stored_us, published, rest = True, self._clock(), 0.0, 0.0
         forgot_us = stored_us - DAY_US + FORGET_FIRST_US
         while not self._stopping.is_set():
             self._work.clear()
@@ -120,11 +118,11 @@ class Engine:
             building = self._build(runner)
             kpis = kpis or took > 0
             waited = time.monotonic() - published
-            if waited >= PUBLISH_SECONDS_MAX or (kpis and waited >= max(PUBLISH_SECONDS_MIN, 4 * cost)):
+            if waited >= (rest if kpis else PUBLISH_SECONDS_MAX):
                 before = time.monotonic()
                 self._publish(runner)
                 published, kpis = time.monotonic(), False
-                cost = published - before
+                rest = rest_seconds(published - before, PUBLISH_SECONDS_MAX)
             if runner.now - stored_us >= TALLY_STORE_US:
                 runner.store_panes()
                 gc.collect(0)
@@ -134,7 +132,7 @@ class Engine:
                 forgot_us = runner.now
             runner.erase()
             if not took and not building:
-                self._work.wait(PUBLISH_SECONDS_MIN if kpis else PUBLISH_SECONDS_MAX / 2)
+                self._work.wait(rest if kpis else PUBLISH_SECONDS_MAX / 2)
         self._drain(runner)
 
     def _build(self, runner: Runner) -> bool:

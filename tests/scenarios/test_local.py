@@ -14,6 +14,7 @@ import pytest
 from playing import Clock, Page, Series, play, shown_in_time
 from scenario import Scenario, scenarios
 
+from agents import published
 from agents.local import engine
 from agents.local.engine import Engine
 from agents.local.journal import FILE
@@ -99,7 +100,7 @@ async def started(scenario: Scenario, clock: Clock, folder: Path) -> AsyncIterat
 async def test_each_scenario_is_true_on_the_local_engine(
     scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PUBLISH_SECONDS_MIN", PUBLISH_SECONDS)
+    monkeypatch.setattr(published, "PUBLISH_SECONDS_MIN", PUBLISH_SECONDS)
     monkeypatch.setattr(engine, "PUBLISH_SECONDS_MAX", PUBLISH_SECONDS)
     clock = Clock()
     async with started(scenario, clock, tmp_path) as runtime:

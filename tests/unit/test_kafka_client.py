@@ -12,12 +12,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import Fetcher, PartitionRecords
 from aiokafka.consumer.subscription_state import SubscriptionState
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import ConsumerRecord
 
 import agents.kafka.log
-from agents.kafka.connection import leave
+from agents.kafka.connection import leave, own_cancels
 
 READ_COMMITTED = 1
 
@@ -82,3 +82,21 @@ async def test_a_consumer_is_let_go_of_whose_fetch_has_just_failed() -> None:
     await asyncio.sleep(0.02)  # the fetch has failed, and waits before it tries again
     await leave(consumer)
     assert gone.closed
+
+
+async def test_what_the_client_cancels_is_an_error_of_kafka_and_what_ends_a_task_still_ends_it() -> None:
+    answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def waits() -> None:
+        with own_cancels():
+            await answer
+
+    ended = asyncio.create_task(waits())
+    await asyncio.sleep(0)
+    ended.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await ended
+    answer = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(answer.cancel)
+    with pytest.raises(KafkaError, match="gave up"):
+        await waits()

@@ -3,6 +3,7 @@ FLOWMETRICS_HYPOTHESIS=few, twenty times as long with long), and that Ctrl-C mea
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -27,6 +28,15 @@ settings.load_profile(os.environ.get("FLOWMETRICS_HYPOTHESIS", "ci"))
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a script ignores Ctrl-C for what it runs in the background, and whatever is started from there would, too
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Garbage is collected again after a test in which an engine or a command turned that off, as it has its process
+    for itself."""
+    yield
+    gc.unfreeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -26,12 +25,9 @@ SECONDS: Final = 120.0
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An engine has its process for itself: Faust leaves a folder, and garbage is collected by hand."""
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faust leaves a folder."""
     monkeypatch.chdir(tmp_path)
-    yield
-    gc.unfreeze()
-    gc.enable()
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -126,8 +125,6 @@ async def started(configuration: Configuration, clock: Clock, folder: Path) -> A
         yield workers
     finally:
         await workers.end()
-        gc.unfreeze()
-        gc.enable()  # which an engine turns off, as it has its process for itself
 
 
 @pytest.mark.usefixtures("loops")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
@@ -92,8 +91,6 @@ async def started(scenario: Scenario, clock: Clock, folder: Path) -> AsyncIterat
         yield runtime
     finally:
         runtime.stop()
-        gc.unfreeze()
-        gc.enable()  # which an engine turns off, as it has its process for itself
 
 
 @pytest.mark.parametrize("scenario", scenarios(), ids=lambda scenario: scenario.name)

@@ -169,7 +169,7 @@ class Finished:
         return self
 
 
-def command(*words: str | Path, cwd: Path, seconds: float = 60.0, ready: Callable[[], None] | None = None) -> Finished:
+def command(*words: str | Path, cwd: Path, seconds: float = 180.0, ready: Callable[[], None] | None = None) -> Finished:
     """Run `flowmetrics WORDS` in a directory to its end; `ready` runs in the new process before it."""
     run = subprocess.run(
         [COMMAND, *words], cwd=cwd, capture_output=True, timeout=seconds, check=False, preexec_fn=ready

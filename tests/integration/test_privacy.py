@@ -303,7 +303,7 @@ def test_what_another_process_reads_keeps_nobody_waiting(tmp_path: Path) -> None
         reader.execute("SELECT * FROM log").fetchall()
         began = time.monotonic()
         sweep(runner)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 25  # Journal waits 30 s where it waits
         assert log(runner)[0] == b""
         assert b"mark-of-ann" in on_disk(tmp_path)
         reader.execute("COMMIT")

@@ -78,22 +78,18 @@ def test_prometheus_scrapes_the_engine_and_answers_with_what_was_posted(make: Ma
     samples = sum(len(family.samples) for family in text_string_to_metric_families(page))
     at, there = (each.url.removeprefix("http://") for each in (plain, hostile))
     with prometheus(tmp_path / "prometheus", at, there) as scraper:
-        begun = time.monotonic()
         shop = f'instance="{at}",value_stream="shop"'
         velocity = f'flowmetrics_flow_velocity_items{{{shop},window="1d",item_type="%s"}}'
-        until(lambda: scraper.one(velocity % "all") == 11, "Prometheus has scraped", 15)
-        assert time.monotonic() - begun < 15
+        until(lambda: scraper.one(velocity % "all") == 11, "Prometheus has scraped")
         assert scraper.one(velocity % "defect") == 7
         assert scraper.one(f'flowmetrics_active_users{{{shop},window="7d"}}') == 5
         assert scraper.one(f'flowmetrics_engine_ready{{instance="{at}"}}') == 1
         assert scraper.one(f'flowmetrics_kpi_value{{{shop},kpi="flow_velocity",item_type="all",window="30d"}}') == 11
         assert scraper.one(f'sum(flowmetrics_events_accepted_total{{instance="{at}"}})') == 16
         plain.post(done("C-1"))
-        until(lambda: scraper.one(velocity % "all") == 12, "the next scrape shows the next event", 15)
+        until(lambda: scraper.one(velocity % "all") == 12, "the next scrape shows the next event")
 
-        until(
-            lambda: scraper.one(f'scrape_samples_scraped{{instance="{there}"}}') == samples, "every sample is taken", 15
-        )
+        until(lambda: scraper.one(f'scrape_samples_scraped{{instance="{there}"}}') == samples, "every sample is taken")
         for word in ('a"b', "a\\b", "a\nb", "ünïcödé ☃ 🦉"):
             labels = f'value_stream={json.dumps(word, ensure_ascii=False)},item_type="all",window="1d"'
             assert scraper.one(f'flowmetrics_flow_velocity_items{{instance="{there}",{labels}}}') == 1

@@ -116,17 +116,17 @@ class Top(App[None]):
         self._said = self._reading.wrong
         self._sort, self._words, self._everything = SORTS[0], "", everything
         self._columns: tuple[int, ...] = ()
+        # Held here and not asked of the screen: when that is gone already a reading or a key may still be on its way.
+        self._head, self._part, self._advice = (Static(id=name, markup=False) for name in ("head", "part", "advice"))
+        self._table = DataTable[Text](cursor_type="row", cell_padding=0, zebra_stripes=True)
+        self._input = Input(placeholder="words that a row must have; Enter closes", id="words", compact=True)
 
     def compose(self) -> ComposeResult:
-        yield Static(id="head", markup=False)
-        yield Static(id="part", markup=False)
-        yield DataTable[Text](cursor_type="row", cell_padding=0, zebra_stripes=True)
-        yield Static(id="advice", markup=False)
-        yield Input(placeholder="words that a row must have; Enter closes", id="words", compact=True)
+        yield from (self._head, self._part, self._table, self._advice, self._input)
         yield Footer()
 
     def on_mount(self) -> None:
-        self.query_one(DataTable).focus()
+        self._table.focus()
         self.set_interval(REFRESH_SECONDS, self.load)
         self.load()
 
@@ -136,7 +136,7 @@ class Top(App[None]):
         if columns == self._columns:
             return
         self._columns = columns
-        table = self.query_one(DataTable)
+        table = self._table
         table.clear(columns=True)
         for n in columns:
             table.add_column(COLUMNS[n], width=WIDTHS[n])
@@ -159,16 +159,15 @@ class Top(App[None]):
 
     def draw(self) -> None:
         """Bring the table up to date; the cursor stays where it was."""
-        table = self.query_one(DataTable)
+        table = self._table
         self._shown = in_order(self._reading.rows, self._sort, self._words, self._everything)
         counts = [f"{n} {state}" for state in STYLES if (n := sum(row.state == state for row in self._shown))]
         filtered = f", only “{self._words}”" if self._words else ""
         as_of = f"as of {self._reading.at}  " if self._reading.at else ""
         listed = f"{len(self._shown)} series by {self._sort}{filtered}  {', '.join(counts)}"
-        self.query_one("#head", Static).update(f"{as_of}{self._said}  {listed}  {self._url}")
-        part = self.query_one("#part", Static)
-        part.update(self._reading.part)
-        part.display = bool(self._reading.part)
+        self._head.update(f"{as_of}{self._said}  {listed}  {self._url}")
+        self._part.update(self._reading.part)
+        self._part.display = bool(self._reading.part)
         cursor, scrolled = table.cursor_row, table.scroll_y
         table.clear()
         for row in self._shown:
@@ -184,12 +183,12 @@ class Top(App[None]):
             narrow = [f"{COLUMNS[n]}: {said}" for n, said in enumerate(row.cells) if said and n not in self._columns]
             moved = row.state in {"suspect", "drifting"}
             advice = "\n".join(filter(None, ["   ".join(narrow), row.next_step if moved else None]))
-        self.query_one("#advice", Static).update(advice)
+        self._advice.update(advice)
 
     @property
     def _row(self) -> Row | None:
         """The one under the cursor."""
-        at = self.query_one(DataTable).cursor_row
+        at = self._table.cursor_row
         return self._shown[at] if 0 <= at < len(self._shown) else None
 
     def on_data_table_row_highlighted(self) -> None:
@@ -206,13 +205,12 @@ class Top(App[None]):
 
     def action_filter(self) -> None:
         """Ask for the words."""
-        words = self.query_one("#words", Input)
-        words.add_class("open")
-        words.focus()
+        self._input.add_class("open")
+        self._input.focus()
 
     def action_calm(self) -> None:
         """Show all rows again."""
-        self.query_one("#words", Input).value = ""
+        self._input.value = ""
         self.on_input_submitted()
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -220,8 +218,8 @@ class Top(App[None]):
         self.draw()
 
     def on_input_submitted(self) -> None:
-        self.query_one("#words", Input).remove_class("open")
-        self.query_one(DataTable).focus()
+        self._input.remove_class("open")
+        self._table.focus()
 
     def action_sort(self) -> None:
         """The next order."""

@@ -156,6 +156,16 @@ async def test_an_engine_that_is_not_ready_and_one_without_events_say_so(tmp_pat
         engine.stop()
 
 
+async def test_what_is_still_on_its_way_when_it_ends_does_no_harm(busy: EngineProcess) -> None:
+    app = Top(EngineView(busy.url), busy.url)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot, lambda: "● live" in text(app, "#head"))
+        await app.screen.remove_children()  # which is how it ends
+        app.on_data_table_row_highlighted()
+        app.take("● live", EngineView(busy.url).reading())
+        app.action_calm()
+
+
 def test_where_nobody_answers_it_says_what_to_do(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     command("top", "--once", "--url", url, cwd=tmp_path).failed(1, url, "flowmetrics run", "--url")

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -43,6 +43,8 @@ Row: TypeAlias = tuple[list[tuple[str, str]], float, float | None, float | None]
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Row]).decode
 
+_DAMAGED: Final = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""What SQLite says of a file that holds something else: one that is only locked, or finds no descriptor, is kept."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS hours (kpi TEXT, hour INTEGER, body BLOB, PRIMARY KEY (kpi, hour)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
@@ -164,15 +166,15 @@ def _row(kpi: Kpi, labels: Labels, point: Point, hour: int, began: Mapping[str, 
 
 
 def _opened(folder: Path | None) -> sqlite3.Connection:
-    """The database in a folder: what is damaged begins anew, and what cannot be written is kept in memory."""
-    openings: list[Callable[[], sqlite3.Connection]] = [lambda: _connect(":memory:")]
+    """The database in a folder: what is damaged begins anew, and what cannot be opened or written is kept in memory."""
     if folder is not None:
-        path = folder / FILE
-        openings = [lambda: _connect(path), lambda: _anew(path), *openings]
-    for opening in openings:
         with suppress(sqlite3.Error, OSError):
-            return opening()
-    raise AssertionError("a database in memory can always be opened")
+            try:
+                return _connect(folder / FILE)
+            except sqlite3.Error as error:
+                if error.sqlite_errorcode & 0xFF in _DAMAGED:
+                    return _anew(folder / FILE)
+    return _connect(":memory:")
 
 
 def _anew(path: Path) -> sqlite3.Connection:

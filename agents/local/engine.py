@@ -150,7 +150,7 @@ class Engine:
         runner.store_panes()
 
     def _count_refused(self, runner: Runner) -> None:
-        refused, self.intake.refused = self.intake.refused, {}
+        refused = self.intake.refusals()
         for reason, n in refused.items():
             runner.counters.add("events_rejected", reason, by=n)
         if refused:

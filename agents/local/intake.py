@@ -51,8 +51,13 @@ class Intake:
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self.failure: OperationError | None = None
         """Why nothing can be taken any more; None while all is well."""
-        self.refused: dict[str, int] = {}
-        """Refused events by reason since the start."""
+        self._refused: dict[str, int] = {}
+
+    def refusals(self) -> dict[str, int]:
+        """How many events were refused since this was asked last, by reason."""
+        with self._counting:
+            refused, self._refused = self._refused, {}
+        return refused
 
     def start(self) -> None:
         """Begin to take."""
@@ -102,8 +107,9 @@ class Intake:
             for _, future in group:
                 future.set_exception(error)
         else:
-            for rejection, _ in refused:
-                self.refused[rejection.reason.value] = self.refused.get(rejection.reason.value, 0) + 1
+            with self._counting:
+                for rejection, _ in refused:
+                    self._refused[rejection.reason.value] = self._refused.get(rejection.reason.value, 0) + 1
             for receipt, (_, future) in zip(receipts, group, strict=True):
                 future.set_result(receipt)
             self._notify()

@@ -11,9 +11,11 @@ import chromium
 import pytest
 import pytest_asyncio
 from engine import EngineProcess
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 Start: TypeAlias = Callable[..., EngineProcess]
+
+expect.set_options(timeout=20_000)
 
 
 @pytest.fixture

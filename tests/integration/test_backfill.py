@@ -130,11 +130,14 @@ def test_an_interrupt_ends_the_processes_before_they_are_through(tmp_path: Path)
         if instants:
             raise KeyboardInterrupt
 
-    task = ten_days(tmp_path / "some")._replace(configuration=Configuration())  # of all KPIs it takes far longer
-    with pytest.raises(KeyboardInterrupt):
-        task.write(io.BytesIO(), interrupted, 2)
-    assert multiprocessing.active_children() == []
-    assert not list(task.folder.glob("*.txt")), "one of them went on to the end"
+    for turn in range(5):  # a machine that lets them run and not the test may hide it: then there is another time
+        task = ten_days(tmp_path / f"some-{turn}")._replace(configuration=Configuration())  # all KPIs take far longer
+        with pytest.raises(KeyboardInterrupt):
+            task.write(io.BytesIO(), interrupted, 2)
+        assert multiprocessing.active_children() == []
+        if not list(task.folder.glob("*.txt")):
+            return
+    pytest.fail("one of them went on to the end each time")
 
 
 def ten_days(folder: Path) -> Backfill:

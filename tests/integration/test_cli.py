@@ -10,7 +10,6 @@ import re
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -489,7 +488,7 @@ def test_an_import_waits_for_an_engine_that_does_not_answer_yet(engine: EnginePr
 def test_an_import_goes_on_over_a_kill_and_a_restart_of_the_engine(make: Make) -> None:
     engine = make(port=free_port()).ready()
     path = engine.directory / "events.jsonl"
-    path.write_bytes(lines(done(f"A-{n}", ago=60 + n / 1000) for n in range(60_000)))
+    path.write_bytes(lines(done(f"A-{n}", ago=60 + n / 1000) for n in range(120_000)))
     log = engine.directory / "import.txt"
     with log.open("wb") as said:
         going = subprocess.Popen(
@@ -497,16 +496,17 @@ def test_an_import_goes_on_over_a_kill_and_a_restart_of_the_engine(make: Make) -
         )
     try:
         until(lambda: "sent to it at" in log.read_text(), "it begins to send")
-        time.sleep(0.2)
+        going.send_signal(signal.SIGSTOP)  # wherever it is
         assert going.poll() is None, "the import ended too early for this test"
         engine.kill()
         engine.ready()
+        going.send_signal(signal.SIGCONT)
         assert going.wait(60) == 0, log.read_text()
     finally:
         going.kill()
         going.wait()
-    assert "60000 events are in the log\n" in log.read_text()
-    engine.shows(lambda page: page.velocity(), 60_000)
+    assert "120000 events are in the log\n" in log.read_text()
+    engine.shows(lambda page: page.velocity(), 120_000, 60)
 
 
 def test_an_import_into_a_directory_whose_engine_does_not_answer_fails_and_says_what_to_do(

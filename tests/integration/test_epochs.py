@@ -320,7 +320,7 @@ class Watch:
         assert is_new == (progress == 1)
         self.users = shown
         self.progress.append(progress)
-        self.counted_meanwhile |= shown == before + posted and not is_new
+        self.counted_meanwhile |= posted > 0 and shown == before + posted and not is_new
         return is_new
 
 

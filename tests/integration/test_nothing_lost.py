@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import orjson
 import pytest
 import urllib3
-from engine import COMMAND, EngineProcess, Event, Metrics, done, event, lines, until
+from engine import COMMAND, EngineProcess, Event, Metrics, done, event, free_port, lines, until
 
 Make: TypeAlias = Callable[..., EngineProcess]
 
@@ -165,7 +165,7 @@ def producers(engine: EngineProcess, seed: int) -> Iterator[list[Producer]]:
 @pytest.mark.parametrize("seed", [int(os.environ.get("FLOWMETRICS_SEED", "7"))])
 def test_after_many_kills_every_acknowledged_event_counts_once_and_none_twice(make: Make, seed: int) -> None:
     dice = random.Random(seed)
-    engine = make().ready()
+    engine = make(port=free_port()).ready()
     with producers(engine, seed) as both:
         for _ in range(KILLS):
             time.sleep(dice.uniform(0.05, 1.0))
@@ -176,6 +176,7 @@ def test_after_many_kills_every_acknowledged_event_counts_once_and_none_twice(ma
                 engine.kill()
             engine.start()
         engine.ready()
+        until(lambda: sum(len(batch) for one in both for batch in one.acknowledged) > 500, "enough was sent")
     acknowledged = [one for producer in both for batch in producer.acknowledged for one in batch]
     given_up = [batch for producer in both for batch in producer.given_up]
     assert len(acknowledged) > 500

@@ -131,7 +131,7 @@ async def test_the_page_comes_back_by_itself_after_a_kill_with_what_happened_mea
     await expect(page.locator("#notice")).to_contain_text("not current")
     engine.ready()
     engine.post(done("A-2"), done("A-3"))
-    await expect(page.locator("body")).to_have_attribute("data-state", "live", timeout=PATIENCE_MS)
+    await expect(page.locator("body")).to_have_attribute("data-state", "live", timeout=2 * PATIENCE_MS)
     await shows(page, "flow_velocity", "3")
 
 

@@ -435,9 +435,9 @@ async def test_a_page_never_mixes_what_two_workers_behind_one_address_tell(engin
 async def test_a_worker_that_starts_again_needs_no_other_page(engine: Engine, page: Page) -> None:
     await opened(page, engine)
     engine.go_down()
+    await expect(page.locator("body")).to_have_attribute("data-state", "disconnected")
     engine.worker = engine.listening_to = "another process"
     engine.up = True
-    await expect(page.locator("body")).to_have_attribute("data-state", "disconnected")
     await expect(page.locator("body")).to_have_attribute("data-state", "live", timeout=20_000)
     assert engine.asked.count("/page.js") == 1
 
@@ -458,9 +458,9 @@ async def test_silence_of_more_than_fifteen_seconds_is_called_stale(engine: Engi
     await page.clock.install()
     engine.knows(series("requests_open", 12, channel="all"))
     await opened(page, engine)
-    await page.clock.run_for(13_000)
+    await page.clock.run_for(5_000)
     await expect(page.locator("body")).to_have_attribute("data-state", "live")
-    await page.clock.run_for(4_000)
+    await page.clock.run_for(12_000)
     await expect(page.locator("body")).to_have_attribute("data-state", "stale")
     await engine.read()
     await expect(page.locator("body")).to_have_attribute("data-state", "live")
@@ -493,6 +493,7 @@ async def test_the_chart_is_read_out_with_the_keyboard(engine: Engine, page: Pag
     begun = time.time() - 600
     engine.knows_points((flow_time(None), [[begun, 1 * DAY], [begun + 300, 4 * DAY]]))
     await opened(page, engine)
+    await expect(card(page, "flow_time").locator("canvas")).to_be_visible()
     await card(page, "flow_time").locator(".chart").focus()
     await page.keyboard.press("Home")
     await expect(page.locator("#spoken")).to_contain_text("1\u00a0d")

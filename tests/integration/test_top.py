@@ -36,6 +36,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
         running.ready()
         running.post(*(done(f"A-{n}", title=f"Number {n}") for n in range(3)), done("B-1", "billing"))
         running.shows(lambda page: (page.velocity(window="7d"), page.velocity("billing", "7d")), (3.0, 1.0))
+        until(lambda: EngineView(running.url).reading().rows, "they are read")
         until(lambda: EngineView(running.url).behind(row(running))["total"] == 3, "they are committed")
         yield running
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,6 +102,16 @@ def test_a_restart_remembers_and_five_weeks_are_enough(past: Past, tmp_path: Pat
     again.keep(NOW_HOUR - 4 * WEEK_HOURS + KEPT_HOURS + 1, points(5.0), [FLOW_TIME])
     (line,) = again.lines("flow_time", "shop")
     assert len(line["points"]) == 4
+
+
+def test_a_file_that_cannot_be_opened_for_a_moment_is_kept(tmp_path: Path, pasts: list[Past]) -> None:
+    Past(tmp_path).remember("began", {"shop": 7})
+    pasts.pop().close()
+    with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode=DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        assert Past(tmp_path).remembered("began") is None
+    assert Past(tmp_path).remembered("began") == {"shop": 7}
 
 
 def test_a_damaged_file_begins_anew_and_a_folder_that_cannot_be_written_is_no_reason_to_end(tmp_path: Path) -> None:

@@ -7,12 +7,15 @@ started again over the same files, and have further listeners that ask for a pas
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,16 +36,20 @@ def jars() -> Path:
         if not can_run():
             raise RuntimeError("Kafka needs java and mvn; install them, or name a broker in FLOWMETRICS_TEST_BROKER")
         command = ["mvn", "-q", "-B", "-f", str(HERE / "pom.xml"), "dependency:copy-dependencies"]
-        subprocess.run([*command, f"-DoutputDirectory={JARS}"], check=True)
+        with tempfile.TemporaryDirectory(prefix=".kafka-", dir=JARS.parent) as folder:
+            subprocess.run([*command, f"-DoutputDirectory={folder}/jars"], check=True)
+            with suppress(OSError):  # another run on the same checkout was first, and what is there is whole
+                Path(folder, "jars").rename(JARS)
     return JARS
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nobody listens on now, below those that the system gives to whoever asks for any."""
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Broker:

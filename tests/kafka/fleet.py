@@ -105,10 +105,9 @@ class Fleet:
         )
 
     def ready(self, seconds: float = 60.0) -> None:
-        """Wait until every worker that runs is ready."""
-        for worker in self.workers:
-            if worker.runs:
-                until(lambda worker=worker: worker.get("/readyz").status == 200, "a worker is ready", seconds)
+        """Wait until all workers that run are ready at one time: one that joins takes the others' partitions away."""
+        running = [worker for worker in self.workers if worker.runs]
+        until(lambda: all(worker.get("/readyz").status == 200 for worker in running), "all are ready", seconds)
 
     def stop(self, number: int) -> None:
         """SIGSTOP."""

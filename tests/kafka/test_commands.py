@@ -240,7 +240,7 @@ def test_what_is_mended_is_sent_again_once_and_listed_no_more(make: Make) -> Non
     assert [reason for reason, _ in rejected(worker.run("rejected"))] == ["unknown_survey", "not_json"]
     worker.configure("surveys: {smile: {scale: [1, 3], top: 1}}\n")
     assert worker.run("rejected", "--replay").well().err == "1 of 2 refused events are in the log now\n"
-    assert len(worker.committed("events")) == 2
+    until(lambda: len(worker.committed("events")) == 2, "what was sent again can be read")
     assert rejected(worker.run("rejected")) == [("not_json", "nonsense")]
     assert worker.run("rejected", "--replay").well().err == "0 of 1 refused events are in the log now\n"
     assert len(worker.committed("events")) == 2
@@ -368,9 +368,12 @@ def test_a_moved_directory_shows_the_same_numbers_also_moved_twice_and_after_a_k
         told = worker.run("move", moved).well().err
         assert f"6000 events of {moved} in {worker.prefix}.events now, and 2 refused in" in told
         assert "start workers with this configuration" in told
-    records = [record for record in worker.committed("events") if b"flowmetrics/move" not in record.value]
-    arrived = {int(dict(record.headers)["flowmetrics-arrived"]) for record in records}
-    assert arrived == {at for at, _ in log(moved)}, "the stored arrival stamps"
+
+    def arrived() -> set[int]:
+        records = [record for record in worker.committed("events") if b"flowmetrics/move" not in record.value]
+        return {int(dict(record.headers)["flowmetrics-arrived"]) for record in records}
+
+    until(lambda: arrived() == {at for at, _ in log(moved)}, "the stored arrival stamps can be read")
     local.ready()
     worker.ready()
     assert agree(local, worker) > 100

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 from broker import Broker, free_port
-from engine import Metrics, done, lines, until
+from engine import START_SECONDS, Metrics, done, lines, until
 from fleet import Worker
 
 from agents.kafka.tracking import ARRIVED
@@ -76,11 +76,11 @@ def test_another_number_of_partitions_is_refused_also_where_the_topics_have_it(m
     first.stop()
     second = make(3)
     second.spawn()
-    assert second.ended() == 1
+    assert second.ended(START_SECONDS) == 1
     assert f"{prefix}.* have 2 partitions and topics.partitions says 3; say topics: {{partitions: 2}}" in second.said
     asyncio.run(add_partitions(first.broker, prefix, OF_PARTITIONS, 3))
     second.spawn()
-    assert second.ended() == 1
+    assert second.ended(START_SECONDS) == 1
     assert f"{prefix}.* were made with 2 partitions and topics.partitions says 3; an engine keeps" in second.said
 
 
@@ -93,7 +93,7 @@ def test_partitions_that_were_added_to_one_topic_are_refused_whatever_is_said(
     asyncio.run(add_partitions(first.broker, prefix, ["events"], 4))
     second = make(partitions)
     second.spawn()
-    assert second.ended() == 1
+    assert second.ended(START_SECONDS) == 1
     others = ", ".join(f"{prefix}.{name}" for name in OF_PARTITIONS if name != "events")
     assert f"numbers of partitions: 2 in {others}; 4 in {prefix}.events; an engine keeps" in second.said
     second.run("explain", "item", "A-1").failed(1, "an engine keeps the number that it was made with")

@@ -18,7 +18,8 @@ from broker import Broker
 from agents.kafka import changelog
 from agents.kafka.changelog import RECORDS_MAX, Lost, Record, Writer, read_to_end
 from agents.kafka.connection import Connection, end
-from agents.kafka.topics import RECORD_BYTES_MAX
+from agents.kafka.reading import settled
+from agents.kafka.topics import RECORD_BYTES_MAX, Topics
 from flowmetrics.settings import read_settings
 
 pytestmark = pytest.mark.long
@@ -76,8 +77,10 @@ class Place:
         """A record with a value."""
         return Record(topic or self.log, 0, b"key", value.encode())
 
-    async def reads(self, topic: str = "", start: int = 0) -> list[str]:
-        """What recovery reads."""
+    async def reads(self, topic: str = "", start: int = 0, *, at_once: bool = False) -> list[str]:
+        """What recovery reads: at once, or when all is committed, which is told a moment before it can be read."""
+        if not at_once:
+            await within(settled(self.connection, Topics(self.name, 1), [topic or self.log]))
 
         async def values() -> list[str]:
             return [
@@ -251,7 +254,7 @@ async def test_recovery_begins_after_the_open_transaction_of_the_one_before_was_
         await within(begun(killed).begin_transaction())
         await within(send(begun(killed), place.says("open")))
         async with place.writer():
-            assert await place.reads() == ["committed"]
+            assert await place.reads(at_once=True) == ["committed"]
 
 
 async def test_a_transaction_that_is_open_for_too_long_is_dropped_without_anybody_taking_over(

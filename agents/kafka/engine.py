@@ -169,18 +169,11 @@ class KafkaEngine:
         now, shown = self._clock(), self.published
         units = list(worker.units.values())
         progress = _progress(units)  # before tally is read: nothing is built while the page shows former numbers
-        readings: list[Reading] = []
-        good_until = math.inf
-        held_back = ""
-        for unit in units:
-            if not isinstance(unit, TallyUnit) or not self._is_ours(unit):
-                continue
-            if unit.state.complete_until() <= now - BEHIND_US_MAX:
-                held_back = HELD_BACK
-                continue
-            async with unit.busy:
-                readings.append(await asyncio.to_thread(unit.state.reading, now))
-            good_until = min(good_until, self._good_until(unit))
+        ours = [unit for unit in units if isinstance(unit, TallyUnit) and self._is_ours(unit)]
+        whole = [unit for unit in ours if unit.state.complete_until() > now - BEHIND_US_MAX]
+        held_back = HELD_BACK if len(whole) < len(ours) else ""
+        readings = await asyncio.gather(*[_read(unit, now) for unit in whole])
+        good_until = min(map(self._good_until, whole), default=math.inf)
         reason = self._reason(units)
         ready = not reason
         if shown.ready and not ready:
@@ -249,6 +242,12 @@ def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Kafka's client fails futures that nobody can wait for, beside those that the engine waits for."""
     if not isinstance(context.get("exception"), KafkaError):
         loop.default_exception_handler(context)
+
+
+async def _read(unit: TallyUnit, now: int) -> Reading:
+    """The numbers of a partition, which nobody changes meanwhile."""
+    async with unit.busy:
+        return await asyncio.to_thread(unit.state.reading, now)
 
 
 def _progress(units: Iterable[Unit]) -> float | None:

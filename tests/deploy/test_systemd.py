@@ -87,7 +87,8 @@ def test_the_engine_needs_no_system_call_that_is_refused_nor_does_the_reading_of
         engine.start(ready=refusing()).ready()
         engine.post(*(done(f"A-{n}", ago=(2 + n % 20) * 86_400.0) for n in range(200)))
         engine.shows(lambda page: page.velocity(window="30d"), 200)
-        until(lambda: Past(engine.data).remembered("filled"), "the past is read", 90)
+        past = Past(engine.data)
+        until(lambda: past.remembered("filled"), "the past is read", 240)
         engine.stop()
 
 

@@ -99,6 +99,7 @@ def test_rebalances_and_killed_workers_on_kafka_page_nobody(tmp_path: Path, hist
             another = workers.add()  # and come back: a rebalance
             here.watch.aim([worker.url.removeprefix("http://") for worker in workers.workers if worker.runs])
             live(workers.workers[0], here, GAP_SECONDS)
+            workers.ready()  # or the new one answers that it has not reached Kafka
             workers.workers[0].stop()
             live(another, here, QUIET_SECONDS)
             somebody_would_have_been(here)

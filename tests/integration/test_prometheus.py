@@ -93,7 +93,9 @@ def test_prometheus_scrapes_the_engine_and_answers_with_what_was_posted(make: Ma
         for word in ('a"b', "a\\b", "a\nb", "ünïcödé ☃ 🦉"):
             labels = f'value_stream={json.dumps(word, ensure_ascii=False)},item_type="all",window="1d"'
             assert scraper.one(f'flowmetrics_flow_velocity_items{{instance="{there}",{labels}}}') == 1
-        assert [(one["health"], one["lastError"]) for one in scraper.targets()] == [("up", "")] * 2
+        until(
+            lambda: [(one["health"], one["lastError"]) for one in scraper.targets()] == [("up", "")] * 2, "both are up"
+        )
 
 
 def test_promtool_has_nothing_to_say_about_a_page_of_everything(make: Make) -> None:

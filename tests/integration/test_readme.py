@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -234,7 +233,8 @@ def tell(newcomer: Newcomer, block: Block) -> None:
 
 
 def show(newcomer: Newcomer, block: Block) -> None:
-    time.sleep(1.5)  # the README says: a second later
+    labels = {"value_stream": "checkout", "item_type": "feature", "state": "active"}
+    until(lambda: newcomer.metrics()("flow_load_items", **labels) == 1, "it counts")  # the README says: a second later
     assert newcomer.types(block.words).strip() == block.output != ""
 
 

@@ -17,14 +17,14 @@ PUBLISH_SECONDS_MIN: Final = 0.1
 """At most this often is everything read and rendered."""
 
 
-def rest_seconds(cost_seconds: float, most: float) -> float:
+def rest_seconds(cost_seconds: float, most_seconds: float) -> float:
     """How long to wait before everything is read and rendered again, which took so long: it may take a fifth of a core,
-    or more where `most` seconds are too short for that.
+    or more where `most_seconds` are too short for that.
 
     >>> [rest_seconds(cost, 1.0) for cost in (0.001, 0.05, 2.0)]
     [0.1, 0.2, 1.0]
     """
-    return min(most, max(PUBLISH_SECONDS_MIN, 4 * cost_seconds))
+    return min(most_seconds, max(PUBLISH_SECONDS_MIN, 4 * cost_seconds))
 
 
 def clock_us() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Final
@@ -51,12 +52,12 @@ class Intake:
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self.failure: OperationError | None = None
         """Why nothing can be taken any more; None while all is well."""
-        self._refused: dict[str, int] = {}
+        self._refused = Counter[str]()
 
-    def refusals(self) -> dict[str, int]:
+    def refusals(self) -> Counter[str]:
         """How many events were refused since this was asked last, by reason."""
         with self._counting:
-            refused, self._refused = self._refused, {}
+            refused, self._refused = self._refused, Counter()
         return refused
 
     def start(self) -> None:
@@ -108,8 +109,7 @@ class Intake:
                 future.set_exception(error)
         else:
             with self._counting:
-                for rejection, _ in refused:
-                    self._refused[rejection.reason.value] = self._refused.get(rejection.reason.value, 0) + 1
+                self._refused.update(rejection.reason.value for rejection, _ in refused)
             for receipt, (_, future) in zip(receipts, group, strict=True):
                 future.set_result(receipt)
             self._notify()
